@@ -1,0 +1,1 @@
+"""The array libraries: the only place where one is named, one file each."""

@@ -1,0 +1,111 @@
+"""CuPy on a CUDA device.
+
+Requires: an NVIDIA driver, and cupy-cuda12x or cupy-cuda13x with its ``ctk`` extra (cuBLAS and NVRTC).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+from functools import cache
+from typing import Any
+
+from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend
+
+
+class CuPyBackend(Backend):
+    """CuPy; data stays on its device until a result is asked for on the host."""
+
+    name = "cupy"
+    library = "cupy"
+    install = "pip install 'gpunet[cuda13]' (or 'gpunet[cuda12]' for a CUDA 12 driver)"
+    types = ("cupy",)
+    automatic = True
+
+    def __init__(self, device: str | None = None) -> None:
+        import array_api_compat.cupy as xp
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        index = cupy.cuda.runtime.getDevice() if device is None else device.removeprefix("cuda:")
+        if not str(index).isdigit() or int(index) >= count:
+            known = ", ".join(str(i) for i in range(count))
+            raise BackendUnavailableError(
+                f"cupy has no device {device!r} here; its devices are {known}."
+            )
+        self._cupy = cupy
+        self._device = cupy.cuda.Device(int(index))
+        self.xp = xp
+        self.device = int(index)
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """Return an array on this device."""
+        with self._device:
+            return self._cupy.asarray(values, dtype=dtype)
+
+    def to_host(self, array: Any) -> Any:
+        """Return a NumPy array; waits for the device."""
+        return self._cupy.asnumpy(array)
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """Make this the current device."""
+        return self._device  # type: ignore[no-any-return]
+
+    @classmethod
+    def probe(cls) -> str | None:
+        """Return why CuPy can't compute here: package, driver, device, then one real kernel."""
+        return super().probe() or _probe()
+
+    @classmethod
+    def version(cls) -> str | None:
+        """Return the version of whichever of CuPy's packages is installed."""
+        for package in ("cupy-cuda13x", "cupy-cuda12x", "cupy"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                return importlib.metadata.version(package)
+        return None
+
+    @classmethod
+    def devices(cls) -> list[Device]:
+        """Return every CUDA device."""
+        from cupy.cuda import runtime
+
+        found = []
+        for index in range(runtime.getDeviceCount()):
+            properties = runtime.getDeviceProperties(index)
+            memory = int(properties["totalGlobalMem"])
+            found.append(Device(str(index), properties["name"].decode(), memory))
+        return found
+
+    @classmethod
+    def of(cls, array: Any) -> Backend | None:
+        """Return the backend of an array's device."""
+        import cupy
+
+        if not isinstance(array, cupy.ndarray):
+            return None
+        return get_backend("cupy", str(array.device.id))
+
+
+@cache
+def _probe() -> str | None:
+    """Try what an import can't tell: CuPy imports without a driver and without cuBLAS."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (libcuda.so.1 was not found)"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return "the NVIDIA driver doesn't start (cuInit failed)"
+    if count.value == 0:
+        return "the NVIDIA driver finds no CUDA device"
+    try:
+        import cupy
+        import cupy.cuda.cublas
+
+        ones = cupy.ones((2, 2), dtype=cupy.float32)
+        if float((ones @ ones + 1).sum()) != 12.0:
+            return "a test kernel gave a wrong number"
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"a test kernel failed ({type(error).__name__}: {error})".partition("\n")[0]
+    return None

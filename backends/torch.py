@@ -1,0 +1,81 @@
+"""PyTorch, on the CPU, CUDA, or any other of its devices.
+
+Requires: torch (a CPU build will do). Its tape is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend
+
+
+class TorchBackend(Backend):
+    """PyTorch without autograd; the default device is CUDA where torch finds one, else the CPU."""
+
+    name = "torch"
+    library = "torch"
+    install = "pip install 'gpunet[torch]'"
+    types = ("torch",)
+
+    def __init__(self, device: str | None = None) -> None:
+        import array_api_compat.torch as xp
+        import torch
+
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.device = torch.device(device)
+            if self.device.type == "cuda" and self.device.index is None:
+                self.device = torch.device("cuda", torch.cuda.current_device())
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            known = ", ".join(known.name for known in self.devices())
+            raise BackendUnavailableError(
+                f"torch has no usable device {device!r} here ({reason}); its devices are {known}."
+            ) from None
+        self.xp = xp
+        self._torch = torch
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """Return a tensor on this device; memory is shared with NumPy on the CPU where it can be."""
+        torch = self._torch
+        wanted = None if dtype is None else getattr(torch, dtype)
+        if not isinstance(values, torch.Tensor):
+            import numpy as np
+
+            values = np.asarray(values)
+            if not values.flags.writeable or any(stride < 0 for stride in values.strides):
+                values = values.copy()  # torch has no read-only tensors and no negative strides
+            values = torch.from_numpy(values)
+        return values.detach().to(device=self.device, dtype=wanted)
+
+    def to_host(self, array: Any) -> Any:
+        """Return a NumPy array."""
+        return array.detach().cpu().numpy()
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """Return ``torch.no_grad()``."""
+        return self._torch.no_grad()  # type: ignore[no-any-return]
+
+    @classmethod
+    def devices(cls) -> list[Device]:
+        """Return the CPU and every CUDA device."""
+        import torch
+
+        found = [Device("cpu", "the processor")]
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            found.append(Device(f"cuda:{index}", properties.name, properties.total_memory))
+        return found
+
+    @classmethod
+    def of(cls, array: Any) -> Backend | None:
+        """Return the backend of a tensor's device."""
+        import torch
+
+        if not isinstance(array, torch.Tensor):
+            return None
+        return get_backend("torch", str(array.device))

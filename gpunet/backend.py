@@ -1,0 +1,363 @@
+"""Backends: what gpunet asks of an array library, and how one is chosen.
+
+Adding a backend
+----------------
+Subclass `Backend` for your library, name it in ``pyproject.toml``, and install the package:
+
+.. code-block:: toml
+
+    [project.entry-points."gpunet.backends"]
+    mylib = "mypackage.gpunet_backend:MyBackend"
+
+No change in gpunet is needed. The class says what it needs (`library`, `install`), imports the library only in
+``__init__``, sets ``xp`` and ``device``, and converts to and from NumPy. That is all it takes to be right. To be fast it
+may override three things, each tested against its default on the same numbers: the namespace ``xp`` may
+bring better functions, ``primitives`` better formulas (`gpunet.primitives`), and `compile` may turn an epoch of
+training steps into something that replays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, ClassVar
+
+from gpunet.primitives import Primitives
+from gpunet.typing import Array, HostArray, Namespace
+
+Step = Callable[[Primitives, Any, Any, Any], Any]
+"""``step(primitives, carry, batch, data) -> carry``: one training step, a pure function."""
+
+Epoch = Callable[[Any, tuple[Array, ...], Any, Callable[[], bool]], Any]
+"""``epoch(carry, batches, data, stop) -> carry``: as many steps as ``batches`` has rows, fewer if ``stop()``."""
+
+GROUP = "gpunet.backends"
+VARIABLE = "GPUNET_BACKEND"
+ALIASES = {"pytorch": "torch", "np": "numpy", "cp": "cupy", "strict": "array_api_strict"}
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and can't run here; the message says why and what to install."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of a backend: its name for ``backend:device``, what it is, and its memory in bytes."""
+
+    name: str
+    description: str
+    memory: int | None = None
+
+
+class Backend:
+    """One array library on one device.
+
+    Parameters
+    ----------
+    device : str, optional
+        A device's name as the library knows it; None takes its default.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the library isn't installed or the device isn't there.
+
+    Attributes
+    ----------
+    name : str
+        What users call it: ``backend="name"``.
+    library : str
+        The package to import.
+    install : str
+        The command that installs it.
+    types : tuple of str
+        Top-level packages in which the library's array type may be defined.
+    automatic : bool
+        Whether ``auto`` may choose it, which it does when `probe` finds nothing missing.
+    xp : namespace
+        The functions of the Array API standard.
+    device : object
+        The device, as the library knows it.
+    primitives : Primitives
+        The formulas of `gpunet.primitives`, or faster ones.
+    """
+
+    name: ClassVar[str]
+    library: ClassVar[str]
+    install: ClassVar[str]
+    types: ClassVar[tuple[str, ...]]
+    automatic: ClassVar[bool] = False
+
+    xp: Namespace
+    device: Any
+
+    def __init__(self, device: str | None = None) -> None:
+        raise NotImplementedError
+
+    @cached_property
+    def primitives(self) -> Primitives:
+        """The reference primitives over this backend's namespace."""
+        return Primitives(self.xp)
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Array:
+        """Return an array on this backend's device, from a NumPy array or one of its own."""
+        raise NotImplementedError
+
+    def to_host(self, array: Array) -> HostArray:
+        """Return a NumPy array; waits for the device."""
+        raise NotImplementedError
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which the library computes on this device (and without a tape)."""
+        return contextlib.nullcontext()
+
+    def compile(self, step: Step) -> Epoch:
+        """Turn a training step into an epoch of them; the default calls it once for each batch."""
+        primitives = self.primitives
+
+        def epoch(
+            carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
+        ) -> Any:
+            for row in range(batches[0].shape[0]):
+                if stop():
+                    break
+                carry = step(primitives, carry, tuple(part[row, ...] for part in batches), data)
+            return carry
+
+        return epoch
+
+    @classmethod
+    def probe(cls) -> str | None:
+        """Return why this backend can't run here, or None. Cheap where the library is missing."""
+        if importlib.util.find_spec(cls.library) is None:
+            return f"{cls.library} isn't installed"
+        return None
+
+    @classmethod
+    def version(cls) -> str | None:
+        """Return the library's version without importing it."""
+        try:
+            return importlib.metadata.version(cls.library.replace("_", "-"))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    @classmethod
+    def devices(cls) -> list[Device]:
+        """Return the devices it can compute on; imports the library."""
+        return [Device("cpu", "the processor")]
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise `BackendUnavailableError` with the remedy where `probe` finds something missing."""
+        problem = cls.probe()
+        if problem is not None:
+            raise BackendUnavailableError(
+                f"Backend {cls.name!r} can't run here: {problem}. To install it: {cls.install}"
+            )
+
+    @classmethod
+    def of(cls, array: Array) -> Backend | None:
+        """Return the backend for the device on which an array of this library lives.
+
+        None if it isn't such an array.
+        """
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> str:
+        """``name:device``, which chooses this backend and device again."""
+        return f"{self.name}:{self.device}"
+
+    def __repr__(self) -> str:
+        return f"<backend {self.spec}>"
+
+
+@cache
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the known backends by name, none of them loaded."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+@cache
+def _load(name: str) -> type[Backend]:
+    """Return a known backend's class; its array library isn't imported yet."""
+    known = _entry_points()
+    if name not in known:
+        states = [f"{other} ({_load(other).probe() or 'usable'})" for other in known]
+        if not states:
+            raise BackendUnavailableError(
+                "No backend is registered: gpunet runs from an installed package (pip install -e . in a clone)."
+            )
+        raise ValueError(f"Unknown backend {name!r}; known are {', '.join(states)}.")
+    cls: type[Backend] = known[name].load()
+    return cls
+
+
+@cache
+def _create(name: str, device: str | None) -> Backend:
+    cls = _load(name)
+    cls.require()
+    return cls(device)
+
+
+_chosen: str | Backend | None = None
+_chosen_here: ContextVar[str | Backend | None] = ContextVar("gpunet_backend", default=None)
+
+
+def set_backend(backend: str | Backend | None) -> None:
+    """Choose the backend for host data from here on, in the whole process.
+
+    Parameters
+    ----------
+    backend : str, Backend or None
+        A name, optionally with a device (``"torch:cpu"``, ``"cupy:1"``); None returns the choice to
+        ``GPUNET_BACKEND``.
+
+    Raises
+    ------
+    ValueError, BackendUnavailableError
+        At once, as for `get_backend`.
+
+    Examples
+    --------
+    >>> import gpunet
+    >>> gpunet.set_backend("numpy")
+    >>> gpunet.get_backend()
+    <backend numpy:cpu>
+    >>> gpunet.set_backend(None)
+    """
+    global _chosen  # noqa: PLW0603  # one choice for the process is what is offered
+    _chosen = None if backend is None else get_backend(backend)
+
+
+@contextlib.contextmanager
+def use_backend(backend: str | Backend) -> Iterator[Backend]:
+    """Choose the backend for host data within a ``with`` block, in this thread or task only.
+
+    Examples
+    --------
+    >>> import gpunet
+    >>> with gpunet.use_backend("numpy") as backend:
+    ...     print(backend, gpunet.get_backend() is backend)
+    <backend numpy:cpu> True
+    """
+    resolved = get_backend(backend)
+    token = _chosen_here.set(resolved)
+    try:
+        yield resolved
+    finally:
+        _chosen_here.reset(token)
+
+
+def get_backend(backend: str | Backend | None = None, device: str | None = None) -> Backend:
+    """Return the backend that host data is computed with.
+
+    The first of these that is given decides: the argument, `use_backend`, `set_backend`, the environment
+    variable ``GPUNET_BACKEND`` (read now, not at import), and ``auto``: a CUDA device that a real probe found
+    usable, else NumPy.
+
+    Parameters
+    ----------
+    backend : str, Backend or None
+        A name or alias, optionally with a device: ``"numpy"``, ``"torch:cpu"``, ``"cupy:1"``, ``"auto"``.
+    device : str, optional
+        The device, if it isn't in the name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name (the known ones are listed with their state), or a device given twice.
+    BackendUnavailableError
+        For a known one that can't run here, with what is missing and how to install it. There is
+        no silent fallback.
+
+    Examples
+    --------
+    >>> get_backend("numpy").xp.sum is not None
+    True
+    """
+    choice = backend or _chosen_here.get() or _chosen or os.environ.get(VARIABLE) or "auto"
+    if isinstance(choice, Backend):
+        if device is not None and device != str(choice.device):
+            return get_backend(choice.name, device)
+        return choice
+    if not isinstance(choice, str):
+        raise TypeError(f"backend is a name such as 'numpy' or 'torch:cpu', not {choice!r}.")
+    name, colon, named = choice.strip().partition(":")
+    if colon and device is not None and device != named:
+        raise ValueError(f"Two devices were asked for: backend={choice!r} and device={device!r}.")
+    name = ALIASES.get(name.lower(), name.lower())
+    if name == "auto":
+        return _automatic(device)
+    return _create(name, device or named or None)
+
+
+def _automatic(device: str | None) -> Backend:
+    for name in _entry_points():
+        cls = _load(name)
+        if cls.automatic and cls.probe() is None:
+            return _create(name, device)
+    return _create("numpy", device)
+
+
+def backend_of(arrays: Iterable[Any]) -> Backend | None:
+    """Return the backend of arrays that already live in a library and on a device.
+
+    None for host data (NumPy, pandas, lists, ...), which `get_backend` decides.
+
+    Raises
+    ------
+    ValueError
+        For arrays of different libraries or devices.
+    """
+    found: Backend | None = None
+    for array in arrays:
+        root = type(array).__module__.partition(".")[0]
+        if root in {"builtins", "numpy", "pandas", "polars", "scipy"}:
+            continue
+        for name in _entry_points():
+            cls = _load(name)
+            owner = cls.of(array) if root in cls.types else None
+            if owner is None:
+                continue
+            if found is not None and owner.spec != found.spec:
+                raise ValueError(
+                    f"Arrays of two places were given, {found.spec} and {owner.spec}: move one to the "
+                    "other first."
+                )
+            found = owner
+    return found
+
+
+def backends_info() -> list[dict[str, Any]]:
+    """Return each known backend with its state: what ``gpunet backends`` shows.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``version`` (None if it isn't installed), ``devices`` (a list of `Device`), ``problem`` (None, or why it
+        can't run here) and ``install`` (the command that installs it).
+
+    Examples
+    --------
+    >>> {info["name"]: info["problem"] for info in backends_info()}["numpy"] is None
+    True
+    """
+    infos = []
+    for name in sorted(_entry_points()):
+        info: dict[str, Any] = {"name": name, "version": None, "devices": [], "install": ""}
+        try:
+            cls = _load(name)
+            info.update(version=cls.version(), install=cls.install, problem=cls.probe())
+            if info["problem"] is None:
+                info["devices"] = cls.devices()
+        except Exception as error:  # noqa: BLE001  # a broken backend is a state to show, not an end
+            info["problem"] = f"{type(error).__name__}: {error}"
+        infos.append(info)
+    return infos

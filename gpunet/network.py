@@ -1,0 +1,327 @@
+"""A network's description, forward propagation and backpropagation.
+
+Examples are columns, as in the lecture: a⁽ˡ⁾ has the shape (..., s_l, m). Any array may carry leading axes:
+many networks at once. Parameters are one flat vector θ of shape (..., P), first the weights of all layers, then the
+biases of all layers; each Θ⁽ˡ⁾ and b⁽ˡ⁾ is a view of it. Everything is a pure function over such arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gpunet import activations as g
+from gpunet import losses
+from gpunet.activations import Activation
+from gpunet.losses import Loss
+from gpunet.primitives import Primitives, example_share, mean_cost
+from gpunet.typing import Array, Namespace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights between two layers: from ``inputs`` units to ``units``, through ``activation``.
+
+    ``rows`` is the height of Θ: units, or units × pieces for maxout.
+    """
+
+    inputs: int
+    units: int
+    activation: Activation
+
+    @property
+    def rows(self) -> int:
+        """The height of Θ and z."""
+        return self.units * self.activation.pieces
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is, without its parameters: immutable, hashable, the same on every backend.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        (s_1, ..., s_L): units of each layer, the bias not counted.
+    activations : tuple of Activation
+        One for each layer after the first, the output's last.
+    loss : Loss
+        What the network is trained on.
+
+    Raises
+    ------
+    ValueError
+        For sizes that are no network, a number of activations other than L − 1, and outputs that the loss can't take.
+
+    Examples
+    --------
+    >>> xor = Architecture((2, 2, 1), (g.Sigmoid(), g.Sigmoid()), losses.CrossEntropy())
+    >>> xor.n_parameters  # Θ⁽¹⁾ is 2 × 3, Θ⁽²⁾ is 1 × 3
+    9
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    loss: Loss
+
+    def __post_init__(self) -> None:
+        sizes, output = self.sizes, self.activations[-1]
+        if len(sizes) < 2 or not all(isinstance(s, int) and s > 0 for s in sizes):
+            raise ValueError(
+                f"A network has at least an input and an output layer, each with a whole number of units "
+                f"s_l >= 1; given were {list(sizes)}."
+            )
+        if len(self.activations) != len(sizes) - 1:
+            raise ValueError(
+                f"L = {len(sizes)} layers {list(sizes)} need L - 1 = {len(sizes) - 1} activations (layers 2 to "
+                f"{len(sizes)}, the output's last), but {len(self.activations)} were given."
+            )
+        low, high = output.range
+        if self.loss.classification and (low < 0.0 or high > 1.0):
+            raise ValueError(
+                f"Loss {self.loss.name!r} needs outputs in [0, 1], but {output.name!r} gives values in "
+                f"[{low:g}, {high:g}]. Use output={self.loss.canonical!r} or loss='squared_error'."
+            )
+        if output.name == "softmax" and sizes[-1] == 1:
+            raise ValueError(
+                "softmax over s_L = 1 output unit is always 1. Use output='sigmoid' with loss='cross_entropy', or two "
+                "output units."
+            )
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Θ⁽¹⁾ to Θ⁽ᴸ⁻¹⁾: where they lead from and to."""
+        return tuple(
+            Layer(inputs, units, activation)
+            for inputs, units, activation in zip(
+                self.sizes, self.sizes[1:], self.activations, strict=False
+            )
+        )
+
+    @cached_property
+    def n_weights(self) -> int:
+        """How many weights there are, biases not counted."""
+        return sum(layer.rows * layer.inputs for layer in self.layers)
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """P: how many parameters there are, weights and biases."""
+        return self.n_weights + sum(layer.rows for layer in self.layers)
+
+    def split(self, xp: Namespace, theta: Array) -> list[tuple[Array, Array]]:
+        """Return each layer's Θ (..., rows, inputs) and bias (..., rows), seen in θ (..., P)."""
+        split = []
+        at, bias_at = 0, self.n_weights
+        for layer in self.layers:
+            size = layer.rows * layer.inputs
+            Theta = theta[..., at : at + size]
+            bias = theta[..., bias_at : bias_at + layer.rows]
+            split.append((xp.reshape(Theta, (*theta.shape[:-1], layer.rows, layer.inputs)), bias))
+            at, bias_at = at + size, bias_at + layer.rows
+        return split
+
+    def unroll(self, xp: Namespace, layers: Sequence[tuple[Array, Array]]) -> Array:
+        """Return θ (..., P) from each layer's Θ and bias: the inverse of `split`."""
+        leading = layers[0][1].shape[:-1]
+        weights = [xp.reshape(Theta, (*leading, -1)) for Theta, _ in layers]
+        return xp.concat([*weights, *(bias for _, bias in layers)], axis=-1)
+
+
+def propagate(
+    architecture: Architecture, theta: Array, x: Array, primitives: Primitives
+) -> Iterator[tuple[Array, Array]]:
+    """Propagate forward: z⁽ˡ⁺¹⁾ = Θ⁽ˡ⁾a⁽ˡ⁾ + b⁽ˡ⁾ and a⁽ˡ⁺¹⁾ = g(z⁽ˡ⁺¹⁾), layer by layer.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    theta : array of shape (..., P)
+    x : array of shape (..., s_1, m)
+    primitives : Primitives
+
+    Yields
+    ------
+    z : array of shape (..., rows, m)
+    a : array of shape (..., s_{l+1}, m)
+        The last one is h_Θ(x).
+    """
+    a = x
+    for (Theta, bias), layer in zip(
+        architecture.split(primitives.xp, theta), architecture.layers, strict=True
+    ):
+        z, a = primitives.activate(primitives.xp.matmul(Theta, a), bias, layer.activation)
+        yield z, a
+
+
+def hypothesis(
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    primitives: Primitives,
+    *,
+    at_once: int = 2**22,
+) -> tuple[Array, Array]:
+    """Return z⁽ᴸ⁾ and h_Θ(x) = a⁽ᴸ⁾, holding no more than ``at_once`` numbers of a hidden layer.
+
+    x has the shape (..., s_1, m); z⁽ᴸ⁾ has (..., rows, m) and h_Θ(x) (..., K, m).
+    """
+    xp, m = primitives.xp, x.shape[-1]
+    networks = math.prod(theta.shape[:-1])
+    widest = max(layer.rows for layer in architecture.layers)
+    chunk = max(1, at_once // (widest * networks))
+    parts = []
+    for start in range(0, m, chunk):
+        for z, a in propagate(architecture, theta, x[..., start : start + chunk], primitives):  # noqa: B007
+            pass  # only the last layer's are kept
+        parts.append((z, a))
+    if len(parts) == 1:
+        return parts[0]
+    zs, hs = zip(*parts, strict=True)
+    return xp.concat(zs, axis=-1), xp.concat(hs, axis=-1)
+
+
+def cost(
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    y: Array,
+    primitives: Primitives,
+    *,
+    l2: Array | float | None = None,
+    weights: Array | None = None,
+) -> Array:
+    """Return J(Θ) = 1/W Σ_i w_i cost_i + λ/(2W) Σ Θ², the bias left out of the second sum.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    theta : array of shape (..., P)
+    x : array of shape (..., s_1, m)
+    y : array of shape (..., K, m)
+    primitives : Primitives
+    l2 : float or array of shape (...), optional
+        λ. None is 0 and saves the work.
+    weights : array of shape (..., m), optional
+        Sample weights w_i, W is their sum; without them w_i = 1 and W = m.
+
+    Returns
+    -------
+    array of shape (...)
+    """
+    xp = primitives.xp
+    z, a = hypothesis(architecture, theta, x, primitives)
+    each = architecture.loss.cost(xp, z, a, y, architecture.activations[-1])
+    J = mean_cost(xp, each, example_share(xp, x, weights))
+    if l2 is not None:
+        J = J + _l2_factor(xp, l2, x, weights) * _half_square(xp, architecture, theta)
+    return J
+
+
+def cost_and_gradient(
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    y: Array,
+    primitives: Primitives,
+    *,
+    l2: Array | float | None = None,
+    weights: Array | None = None,
+) -> tuple[Array, Array]:
+    """Return J(Θ), shape (...), and ∂J/∂θ, shape (..., P), by backpropagation.
+
+    The lecture's recursion over all examples at once: δ⁽ˡ⁾ = Θ⁽ˡ⁾ᵀ δ⁽ˡ⁺¹⁾ ∘ g'(z⁽ˡ⁾) and
+    D⁽ˡ⁾ = δ⁽ˡ⁺¹⁾ a⁽ˡ⁾ᵀ + λ/m Θ⁽ˡ⁾. The 1/m is in δ⁽ᴸ⁾ already. Parameters as for `cost`.
+    """
+    xp, layers = primitives.xp, architecture.layers
+    thetas = architecture.split(xp, theta)
+    *hidden, (Theta, bias) = thetas
+
+    # forward: keep z and a of every layer
+    a, states = x, []
+    for (Theta_l, bias_l), layer in zip(hidden, layers, strict=False):
+        below = a
+        z, a = primitives.activate(xp.matmul(Theta_l, below), bias_l, layer.activation)
+        states.append((below, z))
+    J, delta = primitives.output(
+        xp.matmul(Theta, a), bias, layers[-1].activation, architecture.loss, y, weights
+    )
+
+    # backward: D of each layer, then δ of the layer below
+    D = [(xp.matmul(delta, xp.matrix_transpose(a)), primitives.bias_gradient(delta))]
+    for l in reversed(range(len(hidden))):  # noqa: E741  # the lecture's index of a layer
+        delta = xp.matmul(xp.matrix_transpose(thetas[l + 1][0]), delta)
+        below, z = states[l]
+        delta = primitives.pull_back(delta, z, a, layers[l].activation)
+        a = below
+        D.append((xp.matmul(delta, xp.matrix_transpose(a)), primitives.bias_gradient(delta)))
+    D.reverse()
+
+    if l2 is not None:
+        factor = _l2_factor(xp, l2, x, weights)
+        J = J + factor * _half_square(xp, architecture, theta)
+        if not isinstance(factor, float):
+            factor = factor[..., None, None]
+        D = [(D_l + factor * Theta_l, D_b) for (D_l, D_b), (Theta_l, _) in zip(D, thetas, strict=True)]
+    return J, architecture.unroll(xp, D)
+
+
+def gradient_by_example(
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    y: Array,
+    primitives: Primitives,
+    *,
+    l2: float = 0.0,
+) -> list[tuple[Array, Array]]:
+    """Return each layer's D⁽ˡ⁾ (Θ's part, the bias's part) as the notes' algorithm computes it.
+
+    The readable reference: a loop over the examples that accumulates Δ⁽ˡ⁾. `cost_and_gradient` gives the same
+    numbers for all examples at once. One network only; x has the shape (s_1, m), y (K, m).
+    """
+    xp, m = primitives.xp, x.shape[-1]
+    thetas = architecture.split(xp, theta)
+    # Set Δ⁽ˡ⁾ = 0 for all l
+    Delta = [(xp.zeros_like(Theta), xp.zeros_like(bias)) for Theta, bias in thetas]
+    # For i = 1 to m
+    for i in range(m):
+        x_i, y_i = x[:, i : i + 1], y[:, i : i + 1]
+        # set a⁽¹⁾ = x⁽ⁱ⁾ and propagate forward to a⁽ˡ⁾, l = 2, ..., L
+        zs: list[Array] = [None]
+        activated = [x_i]
+        for z, a in propagate(architecture, theta, x_i, primitives):
+            zs.append(z)
+            activated.append(a)
+        # using y⁽ⁱ⁾, compute δ⁽ᴸ⁾ (a⁽ᴸ⁾ − y⁽ⁱ⁾ for the canonical pairs)
+        delta = architecture.loss.delta(
+            xp, zs[-1], activated[-1], y_i, architecture.activations[-1]
+        )
+        # Δ⁽ˡ⁾ := Δ⁽ˡ⁾ + δ⁽ˡ⁺¹⁾ a⁽ˡ⁾ᵀ, and δ⁽ˡ⁾ = Θ⁽ˡ⁾ᵀ δ⁽ˡ⁺¹⁾ ∘ g'(z⁽ˡ⁾)
+        for l in reversed(range(len(thetas))):  # noqa: E741
+            Delta_Theta, Delta_bias = Delta[l]
+            Delta_Theta += xp.matmul(delta, xp.matrix_transpose(activated[l]))
+            Delta_bias += delta[:, 0]
+            Delta[l] = (Delta_Theta, Delta_bias)
+            if l > 0:
+                delta = xp.matmul(xp.matrix_transpose(thetas[l][0]), delta)
+                delta = architecture.activations[l - 1].backward(xp, delta, zs[l], activated[l])
+    # D⁽ˡ⁾ = 1/m Δ⁽ˡ⁾ + λ/m Θ⁽ˡ⁾, the bias without its second term
+    return [
+        (Delta_Theta / m + l2 / m * Theta, Delta_bias / m)
+        for (Delta_Theta, Delta_bias), (Theta, _) in zip(Delta, thetas, strict=True)
+    ]
+
+
+def _l2_factor(
+    xp: Namespace, l2: Array | float, x: Array, weights: Array | None
+) -> Array | float:
+    """Return λ/W, shape (...)."""
+    return l2 / x.shape[-1] if weights is None else l2 / xp.sum(weights, axis=-1)
+
+
+def _half_square(xp: Namespace, architecture: Architecture, theta: Array) -> Array:
+    """Return ½ Σ Θ² over all weights, shape (...)."""
+    weights = theta[..., : architecture.n_weights]
+    return 0.5 * xp.sum(weights * weights, axis=-1)

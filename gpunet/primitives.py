@@ -1,0 +1,123 @@
+"""The formulas a training step spends its time in, besides matrix products.
+
+Each stands here once, written in the Array API standard, and that is the reference. A backend may replace
+any of them by something faster (``out=`` into a workspace, one kernel instead of five); `gpunet.network`
+calls them through the backend's `Primitives` and never knows.
+
+"Consumes" says that an argument's memory may be overwritten: use the returned value only.
+"""
+
+from __future__ import annotations
+
+from gpunet.activations import Activation
+from gpunet.losses import Loss
+from gpunet.optimizers import Optimizer, Slots
+from gpunet.typing import Array, Namespace
+
+
+class Primitives:
+    """The reference primitives over one namespace.
+
+    Parameters
+    ----------
+    xp : namespace
+        The functions of the Array API standard, for one array library.
+    """
+
+    def __init__(self, xp: Namespace) -> None:
+        self.xp = xp
+
+    def gather(self, columns: Array, examples: Array) -> Array:
+        """Return a minibatch: the chosen columns of an array shared by all networks.
+
+        Parameters
+        ----------
+        columns : array of shape (units, n) or (n,)
+            All examples. Held as rows and passed as a transposed view, a gather reads whole rows.
+        examples : integer array of shape (..., m)
+            Which ones; each network of a stack may choose others.
+
+        Returns
+        -------
+        array of shape (..., units, m) or (..., m)
+        """
+        xp = self.xp
+        flat = xp.reshape(examples, (-1,))
+        if columns.ndim == 1:
+            return xp.reshape(xp.take(columns, flat, axis=0), examples.shape)
+        rows = xp.take(xp.matrix_transpose(columns), flat, axis=0)
+        return xp.matrix_transpose(xp.reshape(rows, (*examples.shape, rows.shape[-1])))
+
+    def activate(self, z: Array, bias: Array, activation: Activation) -> tuple[Array, Array]:
+        """Return (z + b, g(z + b)); consumes z.
+
+        z has the shape (..., rows, m), the bias (..., rows), a (..., units, m).
+        """
+        z += bias[..., None]
+        return z, activation.g(self.xp, z)
+
+    def pull_back(self, delta: Array, z: Array, a: Array, activation: Activation) -> Array:
+        """Return ∂cost/∂z of shape (..., rows, m) from ∂cost/∂a (..., units, m): δ's factor g'(z).
+
+        Consumes ``delta``.
+        """
+        return activation.backward(self.xp, delta, z, a)
+
+    def output(
+        self,
+        z: Array,
+        bias: Array,
+        activation: Activation,
+        loss: Loss,
+        y: Array,
+        weights: Array | None,
+    ) -> tuple[Array, Array]:
+        """Return the unregularised cost J and δ⁽ᴸ⁾ = ∂J/∂z⁽ᴸ⁾; consumes z.
+
+        J = 1/W Σ_i w_i cost_i with W = Σ_i w_i; without weights w_i = 1 and W = m. The average is in
+        δ⁽ᴸ⁾ already, so what follows needs only sums.
+
+        Parameters
+        ----------
+        z : array of shape (..., rows, m)
+            The output layer's z, before the bias.
+        bias : array of shape (..., rows)
+        activation : Activation
+            The output activation.
+        loss : Loss
+        y : array of shape (..., K, m)
+        weights : array of shape (..., m), optional
+
+        Returns
+        -------
+        cost : array of shape (...)
+        delta : array of shape (..., rows, m)
+        """
+        z, a = self.activate(z, bias, activation)
+        share = example_share(self.xp, z, weights)
+        cost = mean_cost(self.xp, loss.cost(self.xp, z, a, y, activation), share)
+        delta = loss.delta(self.xp, z, a, y, activation)
+        delta *= share if weights is None else share[..., None, :]
+        return cost, delta
+
+    def bias_gradient(self, delta: Array) -> Array:
+        """Return Σ_i δ_i, shape (..., rows), from δ (..., rows, m)."""
+        return self.xp.sum(delta, axis=-1)
+
+    def update(
+        self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, rate: Array
+    ) -> tuple[Array, Slots]:
+        """Return θ and the optimizer's memory after one step; consumes all but the rate."""
+        return optimizer.update(self.xp, theta, gradient, slots, rate)
+
+
+def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array | float:
+    """Return each example's share in an average: w_i / W, or 1/m for all."""
+    if weights is None:
+        return 1.0 / columns.shape[-1]
+    return weights / xp.sum(weights, axis=-1, keepdims=True)
+
+
+def mean_cost(xp: Namespace, cost: Array, share: Array | float) -> Array:
+    """Return Σ_i share_i cost_i, shape (...), from the cost of each example (..., m)."""
+    return xp.sum(cost * share, axis=-1)
