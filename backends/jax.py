@@ -103,5 +103,7 @@ class JAXBackend(Backend):
             return None
         (device, *others) = array.devices()
         if others:
-            raise ValueError(f"An array spread over {len(others) + 1} JAX devices was given; gpunet takes one.")
+            raise ValueError(
+                f"An array spread over {len(others) + 1} JAX devices was given; gpunet takes one."
+            )
         return get_backend("jax", f"{device.platform}:{device.id}")

@@ -1,7 +1,7 @@
 """Activation functions: g and its derivative g' side by side.
 
 Every function takes the namespace ``xp`` of its arrays, z of shape (..., units, m), and works on any
-leading axes. All of them are safe far out: no overflow and no NaN for \\|z\\| up to 1e4 in float32.
+leading axes. All of them are safe far out: no overflow and no NaN for |z| up to 1e4 in float32.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Identity(Activation):
 
     name = "identity"
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.asarray(z, copy=True)
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return xp.ones_like(z)
 
-    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:  # noqa: D102
+    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:
         return delta
 
 
@@ -65,11 +65,11 @@ class Sigmoid(Activation):
     name = "sigmoid"
     range = (0.0, 1.0)
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         # e^min(z, 0) / (1 + e^−|z|) is the same number on both sides of 0 and never overflows.
         return xp.exp(xp.minimum(z, 0.0)) / (1.0 + xp.exp(-xp.abs(z)))
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return a * (1.0 - a)
 
 
@@ -79,10 +79,10 @@ class Tanh(Activation):
     name = "tanh"
     range = (-1.0, 1.0)
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.tanh(z)
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return 1.0 - a * a
 
 
@@ -92,10 +92,10 @@ class ReLU(Activation):
     name = "relu"
     range = (0.0, math.inf)
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.maximum(z, 0.0)
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return xp.astype(z > 0.0, z.dtype)
 
 
@@ -117,10 +117,10 @@ class LeakyReLU(Activation):
         if not 0.0 <= self.slope < 1.0:
             raise ValueError(f"leaky_relu needs a slope in [0, 1), not {self.slope}.")
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.maximum(z, self.slope * z)
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return self.slope + (1.0 - self.slope) * xp.astype(z > 0.0, z.dtype)
 
 
@@ -145,10 +145,10 @@ class ELU(Activation):
         if not 0.0 < self.alpha < math.inf:
             raise ValueError(f"elu needs a finite alpha > 0, not {self.alpha}.")
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.maximum(z, 0.0) + self.alpha * xp.expm1(xp.minimum(z, 0.0))
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return xp.where(z >= 0.0, xp.ones_like(z), a + self.alpha)
 
 
@@ -178,7 +178,7 @@ class Maxout(Activation):
         *leading, rows, m = z.shape
         return xp.reshape(z, (*leading, self.pieces, rows // self.pieces, m))
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return xp.max(self._by_piece(xp, z), axis=-3)
 
     def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
@@ -189,7 +189,7 @@ class Maxout(Activation):
         won = xp.astype(winner == number[:, None, None], z.dtype)
         return xp.reshape(won, z.shape)
 
-    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:  # noqa: D102
+    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:
         won = self._by_piece(xp, self.g_prime(xp, z, a))
         return xp.reshape(delta[..., None, :, :] * won, z.shape)
 
@@ -203,7 +203,7 @@ class Softmax(Activation):
     name = "softmax"
     range = (0.0, 1.0)
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         e = xp.exp(z - xp.max(z, axis=-2, keepdims=True))
         e /= xp.sum(e, axis=-2, keepdims=True)
         return e
@@ -212,7 +212,7 @@ class Softmax(Activation):
         """Return the diagonal a (1 − a) of the derivative; `backward` has all of it."""
         return a * (1.0 - a)
 
-    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:  # noqa: D102
+    def backward(self, xp: Namespace, delta: Array, z: Array, a: Array) -> Array:
         delta -= xp.sum(delta * a, axis=-2, keepdims=True)
         delta *= a
         return delta
@@ -252,16 +252,15 @@ class Custom(Activation):
     name: str = "custom"
     range: tuple[float, float] = (-math.inf, math.inf)
 
-    def g(self, xp: Namespace, z: Array) -> Array:  # noqa: D102
+    def g(self, xp: Namespace, z: Array) -> Array:
         return self.function(xp, z)
 
-    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:  # noqa: D102
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
         return self.derivative(xp, z, a)
 
 
 KNOWN: dict[str, type[Activation]] = {
-    kind.name: kind
-    for kind in (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, Maxout, Softmax)
+    kind.name: kind for kind in (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, Maxout, Softmax)
 }
 _ALIASES = {"logistic": "sigmoid", "linear": "identity", "leakyrelu": "leaky_relu"}
 

@@ -2,7 +2,7 @@
 
 Adding a backend
 ----------------
-Subclass `Backend` for your library, name it in ``pyproject.toml``, and install the package:
+Subclass `Backend` for your library, name it in your ``pyproject.toml``, and install the package:
 
 .. code-block:: toml
 
@@ -357,7 +357,7 @@ def backends_info() -> list[dict[str, Any]]:
             info.update(version=cls.version(), install=cls.install, problem=cls.probe())
             if info["problem"] is None:
                 info["devices"] = cls.devices()
-        except Exception as error:  # noqa: BLE001  # a broken backend is a state to show, not an end
+        except Exception as error:  # a broken backend is a state to show, not an end
             info["problem"] = f"{type(error).__name__}: {error}"
         infos.append(info)
     return infos

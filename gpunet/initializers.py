@@ -36,7 +36,7 @@ class Zeros(Initializer):
 
     name = "zeros"
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, random: Any, inputs: int, units: int, rows: int
     ) -> tuple[HostArray, HostArray]:
         return random.uniform(0.0, 0.0, (inputs, rows)).T, random.uniform(0.0, 0.0, rows)
@@ -54,7 +54,7 @@ class Uniform(Initializer):
         if not 0.0 < self.epsilon < math.inf:
             raise ValueError(f"uniform initialization needs a finite ε > 0, not {self.epsilon}.")
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, random: Any, inputs: int, units: int, rows: int
     ) -> tuple[HostArray, HostArray]:
         theta = random.uniform(-self.epsilon, self.epsilon, (inputs, rows)).T
@@ -75,7 +75,7 @@ class Normal(Initializer):
                 f"normal initialization needs a finite deviation > 0, not {self.deviation}."
             )
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, random: Any, inputs: int, units: int, rows: int
     ) -> tuple[HostArray, HostArray]:
         theta = random.normal(0.0, self.deviation, (inputs, rows)).T
@@ -100,7 +100,7 @@ class XavierNormal(_Scaled):
 
     name = "xavier_normal"
 
-    def variance(self, inputs: int, units: int) -> float:  # noqa: D102
+    def variance(self, inputs: int, units: int) -> float:
         return 2.0 / (inputs + units)
 
 
@@ -109,7 +109,7 @@ class XavierUniform(Initializer):
 
     name = "xavier"
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, random: Any, inputs: int, units: int, rows: int
     ) -> tuple[HostArray, HostArray]:
         bound = math.sqrt(6.0 / (inputs + units))
@@ -121,7 +121,7 @@ class He(_Scaled):
 
     name = "he"
 
-    def variance(self, inputs: int, units: int) -> float:  # noqa: D102
+    def variance(self, inputs: int, units: int) -> float:
         return 2.0 / inputs
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gpunet import activations as g
-from gpunet import losses
 from gpunet.activations import Activation
 from gpunet.losses import Loss
 from gpunet.primitives import Primitives, example_share, mean_cost
@@ -161,19 +159,27 @@ def hypothesis(
     x: Array,
     primitives: Primitives,
     *,
+    examples: Array | None = None,
     at_once: int = 2**22,
 ) -> tuple[Array, Array]:
     """Return z⁽ᴸ⁾ and h_Θ(x) = a⁽ᴸ⁾, holding no more than ``at_once`` numbers of a hidden layer.
 
-    x has the shape (..., s_1, m); z⁽ᴸ⁾ has (..., rows, m) and h_Θ(x) (..., K, m).
+    x has the shape (..., s_1, m); z⁽ᴸ⁾ has (..., rows, m) and h_Θ(x) (..., K, m). With ``examples``, indices of
+    shape (m,), only those columns of an x (s_1, n) are propagated.
     """
-    xp, m = primitives.xp, x.shape[-1]
+    xp = primitives.xp
+    m = x.shape[-1] if examples is None else examples.shape[-1]
     networks = math.prod(theta.shape[:-1])
     widest = max(layer.rows for layer in architecture.layers)
     chunk = max(1, at_once // (widest * networks))
     parts = []
     for start in range(0, m, chunk):
-        for z, a in propagate(architecture, theta, x[..., start : start + chunk], primitives):  # noqa: B007
+        stop = min(start + chunk, m)
+        if examples is None:
+            part = x[..., start:stop]
+        else:
+            part = primitives.gather(x, examples[start:stop])
+        for z, a in propagate(architecture, theta, part, primitives):  # noqa: B007
             pass  # only the last layer's are kept
         parts.append((z, a))
     if len(parts) == 1:
@@ -250,7 +256,7 @@ def cost_and_gradient(
 
     # backward: D of each layer, then δ of the layer below
     D = [(xp.matmul(delta, xp.matrix_transpose(a)), primitives.bias_gradient(delta))]
-    for l in reversed(range(len(hidden))):  # noqa: E741  # the lecture's index of a layer
+    for l in reversed(range(len(hidden))):
         delta = xp.matmul(xp.matrix_transpose(thetas[l + 1][0]), delta)
         below, z = states[l]
         delta = primitives.pull_back(delta, z, a, layers[l].activation)
@@ -263,7 +269,10 @@ def cost_and_gradient(
         J = J + factor * _half_square(xp, architecture, theta)
         if not isinstance(factor, float):
             factor = factor[..., None, None]
-        D = [(D_l + factor * Theta_l, D_b) for (D_l, D_b), (Theta_l, _) in zip(D, thetas, strict=True)]
+        D = [
+            (D_l + factor * Theta_l, D_b)
+            for (D_l, D_b), (Theta_l, _) in zip(D, thetas, strict=True)
+        ]
     return J, architecture.unroll(xp, D)
 
 
@@ -299,7 +308,7 @@ def gradient_by_example(
             xp, zs[-1], activated[-1], y_i, architecture.activations[-1]
         )
         # Δ⁽ˡ⁾ := Δ⁽ˡ⁾ + δ⁽ˡ⁺¹⁾ a⁽ˡ⁾ᵀ, and δ⁽ˡ⁾ = Θ⁽ˡ⁾ᵀ δ⁽ˡ⁺¹⁾ ∘ g'(z⁽ˡ⁾)
-        for l in reversed(range(len(thetas))):  # noqa: E741
+        for l in reversed(range(len(thetas))):
             Delta_Theta, Delta_bias = Delta[l]
             Delta_Theta += xp.matmul(delta, xp.matrix_transpose(activated[l]))
             Delta_bias += delta[:, 0]
@@ -314,9 +323,7 @@ def gradient_by_example(
     ]
 
 
-def _l2_factor(
-    xp: Namespace, l2: Array | float, x: Array, weights: Array | None
-) -> Array | float:
+def _l2_factor(xp: Namespace, l2: Array | float, x: Array, weights: Array | None) -> Array | float:
     """Return λ/W, shape (...)."""
     return l2 / x.shape[-1] if weights is None else l2 / xp.sum(weights, axis=-1)
 

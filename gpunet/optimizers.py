@@ -54,7 +54,7 @@ class GradientDescent(Optimizer):
 
     name = "gradient_descent"
 
-    def update(  # noqa: D102
+    def update(
         self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
     ) -> tuple[Array, Slots]:
         gradient *= rate
@@ -75,7 +75,7 @@ class Momentum(Optimizer):
         super().__post_init__()
         _check_range("momentum", self.momentum, 0.0, 1.0, closed=True)
 
-    def update(  # noqa: D102
+    def update(
         self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
     ) -> tuple[Array, Slots]:
         (velocity,) = slots
@@ -91,7 +91,7 @@ class Nesterov(Momentum):
 
     name = "nesterov"
 
-    def update(  # noqa: D102
+    def update(
         self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
     ) -> tuple[Array, Slots]:
         (velocity,) = slots
@@ -127,10 +127,10 @@ class Adam(Optimizer):
 
     def rate(self, step: int, learning_rate: float) -> float:
         """Return α_t."""
-        correction = (1.0 - self.beta_2**step) ** 0.5 / (1.0 - self.beta_1**step)
+        correction: float = (1.0 - self.beta_2**step) ** 0.5 / (1.0 - self.beta_1**step)
         return learning_rate * correction
 
-    def update(  # noqa: D102
+    def update(
         self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
     ) -> tuple[Array, Slots]:
         m, v = slots
@@ -148,7 +148,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class LBFGS:
-    """SciPy's L-BFGS-B on the flat vector, all examples at once: see `gpunet.training.minimize`.
+    """SciPy's L-BFGS-B on the flat vector, all examples at once: see `gpunet.lbfgs.minimize`.
 
     Parameters
     ----------
@@ -168,9 +168,7 @@ class LBFGS:
         _check_range("tolerance", self.tolerance, 0.0, math.inf, closed=True)
 
 
-def _check_range(
-    name: str, value: float, low: float, high: float, *, closed: bool = False
-) -> None:
+def _check_range(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:
     """Refuse a number outside (low, high), or [low, high) where the interval is closed below."""
     if not isinstance(value, int | float):
         return  # one setting for each of many networks
@@ -185,9 +183,7 @@ KNOWN: dict[str, type[Optimizer] | type[LBFGS]] = {
 _ALIASES = {"sgd": "gradient_descent", "gd": "gradient_descent", "l-bfgs": "lbfgs"}
 
 
-def get(
-    spec: str | Optimizer | LBFGS, learning_rate: float | None = None
-) -> Optimizer | LBFGS:
+def get(spec: str | Optimizer | LBFGS, learning_rate: float | None = None) -> Optimizer | LBFGS:
     """Return the optimizer that a name or an object stands for.
 
     Parameters

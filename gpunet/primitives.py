@@ -63,7 +63,7 @@ class Primitives:
         """
         return activation.backward(self.xp, delta, z, a)
 
-    def output(
+    def output(  # noqa: PLR0917  # the formula's own parts, on the hot path
         self,
         z: Array,
         bias: Array,
@@ -111,7 +111,7 @@ class Primitives:
         return optimizer.update(self.xp, theta, gradient, slots, rate)
 
 
-def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array | float:
+def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array:
     """Return each example's share in an average: w_i / W, or 1/m for all."""
     if weights is None:
         return 1.0 / columns.shape[-1]

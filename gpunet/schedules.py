@@ -23,7 +23,7 @@ class Constant(Schedule):
 
     name = "constant"
 
-    def factor(self, step: int, total: int) -> float:  # noqa: D102
+    def factor(self, step: int, total: int) -> float:
         return 1.0
 
 
@@ -35,7 +35,7 @@ class InverseScaling(Schedule):
 
     power: float = 0.5
 
-    def factor(self, step: int, total: int) -> float:  # noqa: D102
+    def factor(self, step: int, total: int) -> float:
         return float(step**-self.power)
 
 
@@ -47,14 +47,12 @@ class Cosine(Schedule):
 
     floor: float = 0.0
 
-    def factor(self, step: int, total: int) -> float:  # noqa: D102
+    def factor(self, step: int, total: int) -> float:
         done = min(step - 1, total) / max(total - 1, 1)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-KNOWN: dict[str, type[Schedule]] = {
-    kind.name: kind for kind in (Constant, InverseScaling, Cosine)
-}
+KNOWN: dict[str, type[Schedule]] = {kind.name: kind for kind in (Constant, InverseScaling, Cosine)}
 
 
 def get(spec: str | Schedule) -> Schedule:

@@ -1,0 +1,166 @@
+"""The border: examples come in as rows of anything, and are columns on a device inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gpunet.backend import Backend, backend_of
+from gpunet.network import Architecture
+from gpunet.typing import Array
+
+
+@dataclass(frozen=True)
+class Border:
+    """Checks what a user gives against a network, moves it to the network's device, and back.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    task : str
+        One of `gpunet.scores.TASKS`.
+    backend : Backend
+    dtype : str
+        The dtype of the network's parameters: what is given is converted to it.
+    """
+
+    architecture: Architecture
+    task: str
+    backend: Backend
+    dtype: str
+
+    def is_host(self, *arrays: Any) -> bool:
+        """Return whether the arrays are host data; refuse those of another library or device."""
+        owner = backend_of(array for array in arrays if array is not None)
+        if owner is None:
+            return True
+        if owner.spec != self.backend.spec:
+            raise ValueError(
+                f"The network lives on {self.backend.spec}, but the data on {owner.spec}. Move the data there or to "
+                f"NumPy, or make the network with backend={owner.spec!r}."
+            )
+        return False
+
+    def columns(self, X: Any, name: str = "X") -> Array:
+        """Return X (m, s_1) as columns (s_1, m) on the device.
+
+        Raises
+        ------
+        ValueError
+            If X isn't 2-D, is empty, has another number of columns, NaN, infinity or things that aren't numbers.
+        """
+        x = self._move(X, name, ndim=2)
+        inputs = self.architecture.sizes[0]
+        if x.shape[1] != inputs:
+            raise ValueError(
+                f"{name} has {x.shape[1]} columns, but the input layer has s_1 = {inputs} units: {name} is (m, s_1), "
+                f"one example in each row."
+            )
+        return self.backend.xp.matrix_transpose(x)
+
+    def targets(self, Y: Any, m: int, name: str = "Y") -> Array:
+        """Return Y (m, K), or (m,) for one output or class numbers, as columns (K, m).
+
+        Raises
+        ------
+        ValueError
+            If it doesn't fit m examples and K outputs, or the loss: NaN, class numbers or values out of range.
+        """
+        xp, K = self.backend.xp, self.architecture.sizes[-1]
+        loss = self.architecture.loss
+        y = self._move(Y, name, ndim=None)
+        if y.ndim == 1 and K > 1 and self.task == "multiclass":
+            y = self._one_hot(y, K, name)
+        elif y.ndim == 1:
+            y = y[:, None]
+        if y.ndim != 2 or y.shape[1] != K:
+            raise ValueError(
+                f"{name} has the shape {tuple(y.shape)}, but the output layer has s_L = K = {K} units: {name} is (m, K)"
+                + (", or (m,) with class numbers 0 to K - 1." if self.task == "multiclass" else ".")
+            )
+        if y.shape[0] != m:
+            raise ValueError(f"{name} has {y.shape[0]} rows, but X has m = {m} examples.")
+        if loss.classification and not self._all((y >= 0.0) & (y <= 1.0)):
+            raise ValueError(
+                f"Loss {loss.name!r} needs targets between 0 and 1, but {name} holds others. For a regression use "
+                "loss='squared_error'."
+            )
+        return xp.matrix_transpose(y)
+
+    def exclusive(self, y: Array, name: str = "Y") -> None:
+        """Refuse targets (K, m) to train on that are of one class only, or not one class an example.
+
+        Raises
+        ------
+        ValueError
+        """
+        xp = self.backend.xp
+        if self.task == "regression":
+            return
+        if self.task == "multiclass" and not self._all(xp.abs(xp.sum(y, axis=0) - 1.0) < 1e-3):
+            raise ValueError(
+                f"The rows of {name} don't sum to 1, so they don't name one class each. If an example may have several "
+                "labels, give the network task='multilabel' and loss='cross_entropy'."
+            )
+        if self.task != "multilabel" and self._all(y == y[:, :1]):
+            raise ValueError(
+                f"All {y.shape[1]} examples are of a single class: there is nothing to tell apart. Training needs "
+                "examples of two classes at least."
+            )
+
+    def sample_weight(self, weights: Any, m: int) -> Array | None:
+        """Return sample weights (m,) on the device.
+
+        Raises
+        ------
+        ValueError
+            If they are of another number, negative, or all 0.
+        """
+        if weights is None:
+            return None
+        w = self._move(weights, "sample_weight", ndim=None)
+        if tuple(w.shape) != (m,):
+            raise ValueError(
+                f"sample_weight has the shape {tuple(w.shape)}, but there are m = {m} examples: one each."
+            )
+        if not self._all(w >= 0.0) or self._all(w == 0.0):
+            raise ValueError("sample_weight needs weights >= 0 that aren't all 0.")
+        return w
+
+    def leave(self, array: Array, host: bool) -> Any:
+        """Return a result where the data came from: NumPy for host data, else as it is."""
+        return self.backend.to_host(array) if host else array
+
+    def _move(self, values: Any, name: str, ndim: int | None) -> Array:
+        """Return finite numbers of this dtype on the device."""
+        if self.is_host(values):
+            from sklearn.utils import check_array  # noqa: PLC0415  # slow to import
+
+            values = check_array(
+                values,
+                dtype=self.dtype,
+                ensure_2d=ndim == 2,
+                allow_nd=ndim is None,
+                input_name=name,
+            )
+            return self.backend.asarray(values)
+        array = self.backend.asarray(values, self.dtype)
+        if ndim is not None and array.ndim != ndim:
+            raise ValueError(f"{name} has the shape {tuple(array.shape)}, but should be {ndim}-D.")
+        if array.shape[0] == 0:
+            raise ValueError(f"{name} has no rows: at least one example is needed.")
+        if not self._all(self.backend.xp.isfinite(array)):
+            raise ValueError(f"Input {name} contains NaN or infinity.")
+        return array
+
+    def _one_hot(self, y: Array, K: int, name: str) -> Array:
+        xp = self.backend.xp
+        if not self._all((y >= 0.0) & (y < K) & (y == xp.floor(y))):
+            raise ValueError(
+                f"{name} of shape (m,) should hold class numbers, whole and from 0 to K - 1 = {K - 1}, but holds others."
+            )
+        numbers = self.backend.asarray(list(range(K)), self.dtype)
+        return xp.astype(y[:, None] == numbers, y.dtype)
+
+    def _all(self, condition: Array) -> bool:
+        return bool(self.backend.to_host(self.backend.xp.all(condition)))

@@ -1,0 +1,184 @@
+"""Fitting a network: what is set aside, what is watched, and what is said of the end."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gpunet.examples import Border
+from gpunet.lbfgs import minimize
+from gpunet.network import hypothesis
+from gpunet.optimizers import LBFGS, Optimizer
+from gpunet.primitives import example_share, mean_cost
+from gpunet.runs import Callback, EarlyStopping, Result
+from gpunet.schedules import Schedule
+from gpunet.scores import decide, score
+from gpunet.training import Data, TrainingState, train
+from gpunet.typing import Array
+
+Held = tuple[Array, Array, Array | None]
+"""x (s_1, m), y (K, m) and sample weights (m,) or None, to validate on."""
+
+
+class DivergenceError(ArithmeticError):
+    """The cost or a parameter was no longer finite. The network has kept its last finite parameters."""
+
+
+class TrainingInterruptedWarning(UserWarning):
+    """Training ended with Ctrl-C."""
+
+
+def fit(
+    border: Border,
+    state: TrainingState,
+    data: Data,
+    *,
+    optimizer: Optimizer | LBFGS,
+    schedule: Schedule,
+    epochs: int,
+    batch_size: int | None,
+    shuffle: bool,
+    validation: Any,
+    patience: int | None,
+    tolerance: float,
+    callbacks: Sequence[Callback],
+    progress: bool,
+) -> Result:
+    """Train on checked data; the settings are those of `gpunet.Network.fit`.
+
+    Raises
+    ------
+    ValueError
+        For settings that don't fit.
+    """
+    from gpunet.progress import progress_bar  # noqa: PLC0415  # rich is for those who watch
+
+    for name, number in {"epochs": epochs, "batch_size": batch_size or 1}.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} has to be a whole number >= 1, but is {number!r}.")
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation data to watch: give validation=0.1, say.")
+    border.exclusive(data[1])
+    rows, held = hold_out(border, data, validation, state.random)
+    m = data[0].shape[-1] if rows is None else rows.shape[-1]
+    with progress_bar(epochs, m, enabled=progress) as bar:
+        watched: dict[str, Any] = {
+            "backend": border.backend,
+            "epochs": epochs,
+            "rows": rows,
+            "evaluate": functools.partial(evaluate, border, data, rows, held),
+            "stopping": None if held is None else EarlyStopping(patience, tolerance),
+            "callbacks": [bar.epoch, *callbacks],
+        }
+        if isinstance(optimizer, LBFGS):
+            return minimize(border.architecture, state, data, optimizer=optimizer, **watched)
+        return train(
+            border.architecture,
+            state,
+            data,
+            optimizer=optimizer,
+            schedule=schedule,
+            batch_size=batch_size or m,
+            shuffle=shuffle,
+            on_step=bar.step,
+            **watched,
+        )
+
+
+def report(result: Result) -> None:
+    """Say what needs saying about how a run ended.
+
+    Raises
+    ------
+    DivergenceError
+    """
+    if result.reason == "diverged":
+        kept = "last finite" if result.history else "initial"
+        raise DivergenceError(
+            f"Training diverged: in epoch {result.epoch} the cost or a parameter was no longer finite. The network "
+            f"keeps its {kept} parameters. Try a smaller learning rate, standardised inputs (scikit-learn's "
+            "StandardScaler), or a smaller initialization."
+        )
+    if result.reason == "interrupted":
+        warnings.warn(
+            f"Training was interrupted in epoch {result.epoch}; the best parameters so far are kept.",
+            TrainingInterruptedWarning,
+            stacklevel=4,
+        )
+
+
+def hold_out(
+    border: Border, data: Data, validation: Any, random: Any
+) -> tuple[Array | None, Held | None]:
+    """Return the rows to train on (None: all of them) and what to validate on.
+
+    Parameters
+    ----------
+    border : Border
+    data : Data
+    validation : float, pair (X, Y) or None
+        A share of the examples, stratified by class where every class fits on both sides, or data of one's own.
+    random : numpy.random.RandomState
+
+    Raises
+    ------
+    ValueError
+        For a share that isn't one or holds no example, and for data that doesn't fit.
+    """
+    x, y, weights, _ = data
+    if validation is None:
+        return None, None
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        x_held = border.columns(validation[0], "validation X")
+        return None, (x_held, border.targets(validation[1], x_held.shape[-1], "validation Y"), None)
+    m = x.shape[-1]
+    if not (isinstance(validation, float) and 0.0 < validation < 1.0 and m * validation >= 1.0):
+        raise ValueError(
+            f"validation is a share of the m = {m} examples in (0, 1) that holds one at least, or a pair (X, Y), "
+            f"but is {validation!r}."
+        )
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415  # slow to import
+
+    labels = None
+    if border.task in ("binary", "multiclass"):
+        xp = border.backend.xp
+        decided = xp.reshape(decide(xp, border.task, y), (-1,))
+        labels = border.backend.to_host(decided).tolist()
+        counts = Counter(labels)
+        if min(counts.values()) < 2 or min(m * validation, m * (1 - validation)) < len(counts):
+            labels = None
+    train_rows, held_rows = train_test_split(
+        list(range(m)), test_size=validation, random_state=random, stratify=labels
+    )
+    gather = border.backend.primitives.gather
+    held = border.backend.asarray(held_rows, "int64")
+    return (
+        border.backend.asarray(train_rows, "int64"),
+        (gather(x, held), gather(y, held), None if weights is None else gather(weights, held)),
+    )
+
+
+def evaluate(
+    border: Border, data: Data, rows: Array | None, held: Held | None, theta: Array
+) -> dict[str, Array]:
+    """Return ``score`` on the training rows, ``validation_cost`` (without λ) and ``validation_score``.
+
+    0-d arrays on the device; the validation's only where there is something to validate on.
+    """
+    xp, primitives, architecture = border.backend.xp, border.backend.primitives, border.architecture
+    x, y, weights, _ = data
+    if rows is not None:
+        y = primitives.gather(y, rows)
+        weights = None if weights is None else primitives.gather(weights, rows)
+    _, h = hypothesis(architecture, theta, x, primitives, examples=rows)
+    values = {"score": score(xp, border.task, h, y, weights)}
+    if held is not None:
+        x, y, weights = held
+        z, h = hypothesis(architecture, theta, x, primitives)
+        each = architecture.loss.cost(xp, z, h, y, architecture.activations[-1])
+        values["validation_cost"] = mean_cost(xp, each, example_share(xp, y, weights))
+        values["validation_score"] = score(xp, border.task, h, y, weights)
+    return values

@@ -1,0 +1,95 @@
+"""L-BFGS: SciPy's, on the flat parameter vector, all examples at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gpunet.backend import Backend
+from gpunet.network import Architecture, cost_and_gradient
+from gpunet.optimizers import LBFGS
+from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
+from gpunet.training import Data, TrainingState
+from gpunet.typing import Array, HostArray
+
+
+def minimize(
+    architecture: Architecture,
+    state: TrainingState,
+    data: Data,
+    *,
+    backend: Backend,
+    optimizer: LBFGS,
+    epochs: int,
+    rows: Array | None = None,
+    evaluate: Evaluate | None = None,
+    stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """Minimise J over all examples at once with SciPy's L-BFGS-B; an epoch is one of its iterations.
+
+    Cost and gradient are computed on the device, the search direction on the host in double precision. Parameters
+    and result as for `gpunet.training.train`.
+    """
+    from scipy.optimize import minimize as scipy_minimize  # noqa: PLC0415  # slow to import
+
+    xp = backend.xp
+    x, y, weights, l2 = data
+    dtype = str(backend.to_host(state.theta[:0]).dtype)
+    if rows is not None:
+        gather = backend.primitives.gather
+        x, y = gather(x, rows), gather(y, rows)
+        weights = None if weights is None else gather(weights, rows)
+    result = Result(xp.asarray(state.theta, copy=True), epoch=state.epoch)
+    watch = Watch(backend, evaluate, stopping, callbacks, result)
+
+    with Interruption() as interruption:
+
+        def cost_at(theta: HostArray) -> tuple[float, HostArray]:
+            if interruption.requested:
+                raise StopIteration
+            J, gradient = cost_and_gradient(
+                architecture,
+                backend.asarray(theta, dtype),
+                x,
+                y,
+                backend.primitives,
+                l2=l2,
+                weights=weights,
+            )
+            told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
+            return float(told[-1]), told[:-1]
+
+        def after_iteration(intermediate_result: Any) -> None:
+            state.epoch += 1
+            state.theta = backend.asarray(intermediate_result.x, dtype)
+            J = backend.asarray(intermediate_result.fun, dtype)
+            if not watch.after_epoch(state.epoch, state.theta, J, None):
+                raise StopIteration
+
+        start = backend.to_host(state.theta).astype("float64")
+        if not math.isfinite(cost_at(start)[0]):
+            result.reason, result.epoch = "diverged", state.epoch + 1
+            return result
+        try:
+            found = scipy_minimize(
+                cost_at,
+                start,
+                method="L-BFGS-B",
+                jac=True,
+                callback=after_iteration,
+                options={
+                    "maxiter": epochs,
+                    "maxfun": 100 * epochs,
+                    "maxcor": optimizer.memory,
+                    "gtol": optimizer.tolerance,
+                    "ftol": 64 * 2.2e-16,
+                },
+            )
+        except StopIteration:
+            result.reason, result.epoch = "interrupted", state.epoch + 1
+        else:
+            if result.reason == "epochs" and found.success:
+                result.reason = "converged"
+    return result

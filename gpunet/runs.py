@@ -1,0 +1,136 @@
+"""What happens around a training run: records, early stopping, Ctrl-C, how it ended."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from gpunet.backend import Backend
+from gpunet.typing import Array
+
+Record = dict[str, float]
+"""What is known after an epoch: epoch, cost, learning_rate, seconds, and what was evaluated."""
+
+Callback = Callable[[Record], bool | None]
+"""Called after every epoch with its record; returning True stops the run."""
+
+
+@dataclass
+class EarlyStopping:
+    """Stops when a score hasn't grown by ``tolerance`` for ``patience`` epochs in a row.
+
+    The parameters with the best score are kept in any case; ``patience=None`` never stops.
+    """
+
+    patience: int | None = None
+    tolerance: float = 1e-4
+    monitor: str = "validation_score"
+    best: float = -math.inf
+    waited: int = 0
+
+    def improved(self, record: Record) -> bool:
+        """Take note of an epoch's record; return whether it is the best one so far."""
+        score = record[self.monitor]
+        self.waited = 0 if score >= self.best + self.tolerance else self.waited + 1
+        if not score > self.best:
+            return False
+        self.best = score
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is time to stop."""
+        return self.patience is not None and self.waited > self.patience
+
+
+@dataclass
+class Result:
+    """How a run ended.
+
+    Attributes
+    ----------
+    theta : array of shape (P,)
+        The parameters to keep: those with the best validation score, or the last finite ones.
+    history : list of dict
+        One record an epoch.
+    reason : str
+        ``"epochs"`` (all were run), ``"converged"``, ``"early_stopping"``, ``"callback"``, ``"interrupted"`` (Ctrl-C)
+        or ``"diverged"`` (a cost or a parameter was no longer finite).
+    epoch : int
+        The epoch in which it ended.
+    """
+
+    theta: Array
+    history: list[Record] = field(default_factory=list)
+    reason: str = "epochs"
+    epoch: int = 0
+
+
+class Interruption:
+    """Turns Ctrl-C into a request to stop after the step; a second one interrupts at once.
+
+    Only the main thread receives signals; elsewhere this does nothing.
+    """
+
+    requested = False
+
+    def __enter__(self) -> Interruption:
+        self._mine = threading.current_thread() is threading.main_thread()
+        if self._mine:
+            self._previous = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _request(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+Evaluate = Callable[[Array], dict[str, Array]]
+"""From θ (P,) to 0-d device arrays by name, such as validation_cost and validation_score."""
+
+
+@dataclass
+class Watch:
+    """What any run does after an epoch: read once, record, keep the best, decide."""
+
+    backend: Backend
+    evaluate: Evaluate | None
+    stopping: EarlyStopping | None
+    callbacks: Sequence[Callback]
+    result: Result
+    started: float = field(default_factory=time.perf_counter)
+
+    def after_epoch(self, epoch: int, theta: Array, cost: Array, rate: float | None) -> bool:
+        """Record an epoch; return whether the run goes on. Keeps a copy of θ where it may be needed."""
+        xp = self.backend.xp
+        values = {"cost": cost, **(self.evaluate(theta) if self.evaluate else {})}
+        finite = xp.all(xp.isfinite(theta))
+        told = xp.stack([*values.values(), xp.astype(finite, cost.dtype)])
+        *numbers, is_finite = self.backend.to_host(told).tolist()  # the epoch's one wait
+        record: Record = {"epoch": epoch, **dict(zip(values, numbers, strict=True))}
+        self.result.epoch = epoch
+        if not (is_finite and math.isfinite(record["cost"])):
+            self.result.reason = "diverged"
+            return False
+        if rate is not None:
+            record["learning_rate"] = rate
+        record["seconds"] = time.perf_counter() - self.started
+        self.result.history.append(record)
+        if self.stopping is None or self.stopping.improved(record):
+            self.result.theta = xp.asarray(theta, copy=True)
+        answers = [callback(record) for callback in self.callbacks]  # all of them are told
+        if any(answers):
+            self.result.reason = "callback"
+        elif self.stopping is not None and self.stopping.exhausted:
+            self.result.reason = "early_stopping"
+        return self.result.reason == "epochs"

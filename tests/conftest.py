@@ -1,0 +1,76 @@
+"""One fixture gives (backend, device), another the dtype: every test that takes them runs on all that is present.
+
+``pytest --backend cupy`` runs on that backend only. What is absent is skipped with its reason.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gpunet.backend import BackendUnavailableError, get_backend
+
+# array-api-strict's second device stands for a GPU everywhere: it refuses implicit conversion and mixing.
+BACKENDS = ("numpy", "array_api_strict:device1", "torch:cpu", "jax", "cupy")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend", default=None, help="run on this backend only, such as cupy or torch:cuda"
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--backend")
+        specs = BACKENDS if only is None else (only,)
+        metafunc.parametrize("backend", specs, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strictest():
+    """Set array-api-strict to refuse all that isn't portable, if it is installed."""
+    try:
+        import array_api_strict
+    except ImportError:
+        return
+    array_api_strict.set_array_api_strict_flags(
+        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    )
+
+
+@pytest.fixture
+def backend(request):
+    """Return a `gpunet.backend.Backend`, within whose context the test runs."""
+    try:
+        found = get_backend(request.param)
+    except BackendUnavailableError as error:
+        if request.config.getoption("--backend") is not None:
+            raise
+        pytest.skip(str(error))
+    with found.active():
+        yield found
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request):
+    """Return a dtype's name."""
+    return request.param
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far results of a dtype may lie apart, relative to the largest of them."""
+
+    rounding: float
+
+    def check(self, actual, expected):
+        expected = np.asarray(expected)
+        scale = max(float(np.max(np.abs(expected), initial=0.0)), 1.0)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=self.rounding * scale)
+
+
+@pytest.fixture
+def tolerance(dtype):
+    """Return the tolerance that follows from the dtype."""
+    return Tolerance({"float64": 1e-12, "float32": 1e-5}[dtype])
