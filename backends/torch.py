@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend
+from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend, processor
 
 
 class TorchBackend(Backend):
@@ -65,7 +65,7 @@ class TorchBackend(Backend):
         """Return the CPU and every CUDA device."""
         import torch
 
-        found = [Device("cpu", "the processor")]
+        found = [processor()]
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             found.append(Device(f"cuda:{index}", properties.name, properties.total_memory))

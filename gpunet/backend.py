@@ -9,11 +9,11 @@ Subclass `Backend` for your library, name it in your ``pyproject.toml``, and ins
     [project.entry-points."gpunet.backends"]
     mylib = "mypackage.gpunet_backend:MyBackend"
 
-No change in gpunet is needed. The class says what it needs (`library`, `install`), imports the library only in
-``__init__``, sets ``xp`` and ``device``, and converts to and from NumPy. That is all it takes to be right. To be fast it
-may override three things, each tested against its default on the same numbers: the namespace ``xp`` may
-bring better functions, ``primitives`` better formulas (`gpunet.primitives`), and `compile` may turn an epoch of
-training steps into something that replays.
+No change in gpunet is needed. The class says what it needs (`library`, `install`, `types`), imports the library only in
+``__init__``, sets ``xp`` and ``device``, and converts to and from NumPy. That is all it takes to be right. To be fast
+it may override three things, each tested against its default on the same numbers: the namespace ``xp`` may bring
+better functions, ``primitives`` better formulas (`gpunet.primitives`), and `compile` may turn an epoch of training
+steps into something that replays.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class Device:
     name: str
     description: str
     memory: int | None = None
+
+
+def processor() -> Device:
+    """Return the device that every machine has."""
+    memory = None
+    if hasattr(os, "sysconf"):  # not on Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Device("cpu", f"{os.cpu_count()} processor cores", memory)
 
 
 class Backend:
@@ -150,7 +158,7 @@ class Backend:
     @classmethod
     def devices(cls) -> list[Device]:
         """Return the devices it can compute on; imports the library."""
-        return [Device("cpu", "the processor")]
+        return [processor()]
 
     @classmethod
     def require(cls) -> None:
@@ -341,8 +349,8 @@ def backends_info() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``version`` (None if it isn't installed), ``devices`` (a list of `Device`), ``problem`` (None, or why it
-        can't run here) and ``install`` (the command that installs it).
+        ``name``, ``version`` (None if it isn't installed), ``devices`` (a list of `Device`), ``problem``
+        (None, or why it can't run here) and ``install`` (the command that installs it).
 
     Examples
     --------

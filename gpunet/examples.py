@@ -157,7 +157,8 @@ class Border:
         xp = self.backend.xp
         if not self._all((y >= 0.0) & (y < K) & (y == xp.floor(y))):
             raise ValueError(
-                f"{name} of shape (m,) should hold class numbers, whole and from 0 to K - 1 = {K - 1}, but holds others."
+                f"{name} of shape (m,) should hold class numbers, whole and from 0 to K - 1 = {K - 1}, but it "
+                "holds others."
             )
         numbers = self.backend.asarray(list(range(K)), self.dtype)
         return xp.astype(y[:, None] == numbers, y.dtype)

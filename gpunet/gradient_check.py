@@ -32,8 +32,8 @@ class LayerCheck:
     compared : int
         How many parameters were compared.
     kinks : int
-        How many weren't because the cost has a kink (ReLU, maxout, ...) within ε of them: there the numerical derivative
-        is no derivative, as shown by its changing with ε.
+        How many weren't because the cost has a kink (ReLU, maxout, ...) within ε of them: there the numerical
+        derivative is no derivative, as shown by its changing with ε.
     """
 
     layer: int

@@ -175,10 +175,9 @@ def hypothesis(
     parts = []
     for start in range(0, m, chunk):
         stop = min(start + chunk, m)
-        if examples is None:
-            part = x[..., start:stop]
-        else:
-            part = primitives.gather(x, examples[start:stop])
+        part = (
+            x[..., start:stop] if examples is None else primitives.gather(x, examples[start:stop])
+        )
         for z, a in propagate(architecture, theta, part, primitives):  # noqa: B007
             pass  # only the last layer's are kept
         parts.append((z, a))

@@ -27,9 +27,9 @@ def decide(xp: Namespace, task: str, h: Array) -> Array:
 def score(xp: Namespace, task: str, h: Array, y: Array, weights: Array | None) -> Array:
     """Return the score of outputs h against targets y, both (..., K, m); shape (...).
 
-    The share of examples whose decision is right (for multilabel: all of whose labels are), or for regression R² averaged
-    over the outputs, 1 − Σ(y − h)² / Σ(y − ȳ)², as scikit-learn defines both. A constant target has R² 1 if
-    predicted exactly, else 0. ``weights`` (..., m) counts examples unequally.
+    The share of examples whose decision is right (for multilabel: all of whose labels are), or for a regression R²
+    averaged over the outputs, 1 − Σ(y − h)² / Σ(y − ȳ)², as scikit-learn defines both. A constant target has
+    R² 1 if predicted exactly, else 0. ``weights`` (..., m) counts examples unequally.
     """
     share = example_share(xp, y, weights)
     if task != "regression":

@@ -1,8 +1,8 @@
 """Training: minibatches, epochs, stopping, history.
 
-One training step is a pure function over device arrays (`TrainingStep`), and a backend's ``compile`` turns it into an epoch
-of them. Nothing inside reads a value back to the host; the host reads once an epoch, all it wants to know at once. What
-a run is made of, the generator of its shuffles included, is plain data (`TrainingState`).
+One training step is a pure function over device arrays (`TrainingStep`), and a backend's ``compile`` turns it into
+an epoch of them. Nothing inside reads a value back to the host; the host reads once an epoch, all it wants to know at
+once. What a run is made of, the generator of its shuffles included, is plain data (`TrainingState`).
 """
 
 from __future__ import annotations
