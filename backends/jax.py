@@ -77,6 +77,8 @@ class JAXBackend(Backend):
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
             return carry if stop() else run(carry, batches, data)
 
+        if len(self._compiled) >= 64:  # a long search over architectures shouldn't keep them all
+            del self._compiled[next(iter(self._compiled))]
         self._compiled[step] = epoch
         return epoch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 
 from gpunet import activations, losses
@@ -40,7 +41,10 @@ def architecture_of(
     >>> architecture_of([4, 3, 2, 3], ["tanh", "relu"], None, "softmax_cross_entropy").activations
     (Tanh(), ReLU(), Softmax())
     """
-    sizes = tuple(sizes)
+    try:
+        sizes = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise ValueError(f"sizes are whole numbers of units, s_1 to s_L, not {sizes!r}.") from None
     n_hidden = max(len(sizes) - 2, 0)
     if isinstance(hidden, str | Activation):
         hidden = [hidden] * n_hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,3 +166,40 @@ class Border:
 
     def _all(self, condition: Array) -> bool:
         return bool(self.backend.to_host(self.backend.xp.all(condition)))
+
+
+def matrices(thetas: Sequence[Any], backend: Backend, dtype: str | None) -> tuple[list[Array], str]:
+    """Return the notes' weight matrices, checked, and the dtype a network of them has.
+
+    Parameters
+    ----------
+    thetas : sequence of array of shape (rows, columns)
+        Host data, or arrays of this backend, which stay where they are.
+    backend : Backend
+    dtype : str, optional
+        None takes float32 if all of them are, else float64.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one isn't a matrix of finite numbers.
+    """
+    if len(thetas) == 0:
+        raise ValueError("thetas is empty: a network has at least Θ⁽¹⁾.")
+    checked = []
+    for l, Theta in enumerate(thetas, start=1):
+        if backend_of([Theta]) is None:
+            from sklearn.utils import check_array  # noqa: PLC0415  # slow to import
+
+            checked.append(check_array(Theta, dtype="numeric", input_name=f"Theta{l}"))
+            continue
+        Theta = backend.asarray(Theta)  # noqa: PLW2901
+        if Theta.ndim != 2:
+            raise ValueError(f"Theta{l} has the shape {tuple(Theta.shape)}, but is a matrix.")
+        if not bool(backend.to_host(backend.xp.all(backend.xp.isfinite(Theta)))):
+            raise ValueError(f"Input Theta{l} contains NaN or infinity.")
+        checked.append(Theta)
+    if dtype is None:
+        single = all(str(Theta.dtype).endswith("float32") for Theta in checked)
+        dtype = "float32" if single else "float64"
+    return checked, dtype

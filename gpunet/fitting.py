@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -56,8 +57,11 @@ def fit(
     """
     from gpunet.progress import progress_bar  # noqa: PLC0415  # rich is for those who watch
 
-    for name, number in {"epochs": epochs, "batch_size": batch_size or 1}.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+    for name, number in {
+        "epochs": epochs,
+        "batch_size": 1 if batch_size is None else batch_size,
+    }.items():
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
             raise ValueError(f"{name} has to be a whole number >= 1, but is {number!r}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch: give validation=0.1, say.")

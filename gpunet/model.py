@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -12,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from gpunet import description, initializers, optimizers, schedules
 from gpunet.activations import Activation
 from gpunet.backend import Backend, backend_of, get_backend
-from gpunet.examples import Border
+from gpunet.examples import Border, matrices
 from gpunet.fitting import fit, report
 from gpunet.gradient_check import LayerCheck, check_gradient
 from gpunet.initializers import Initializer
@@ -196,31 +197,22 @@ class Network:
         >>> AND.predict([[0, 0], [0, 1], [1, 0], [1, 1]]).tolist()
         [0, 0, 0, 1]
         """
-        from sklearn.utils import check_array, check_random_state  # noqa: PLC0415
+        from sklearn.utils import check_random_state  # noqa: PLC0415
 
-        if len(thetas) == 0:
-            raise ValueError("thetas is empty: a network has at least Θ⁽¹⁾.")
         owner = backend_of(thetas) if backend is None and device is None else None
         chosen = owner or get_backend(backend, device)
-        if owner is not None:
-            thetas = [chosen.to_host(Theta) for Theta in thetas]
-        thetas = [
-            check_array(Theta, dtype="numeric", input_name=f"Theta{l}")
-            for l, Theta in enumerate(thetas, start=1)
-        ]
-        if dtype is None:
-            dtype = "float32" if all(T.dtype == "float32" for T in thetas) else "float64"
-        thetas = [Theta.astype(dtype) for Theta in thetas]
+        thetas, dtype = matrices(thetas, chosen, dtype)
         sizes = description.sizes_of(thetas, hidden)
         architecture = description.architecture_of(sizes, hidden, output, loss)
         network = cls.__new__(cls)
         network._describe(architecture, task, dtype, chosen)
         network._random = check_random_state(seed)
-        network._set_layers([(Theta[:, 1:], Theta[:, 0]) for Theta in thetas])
+        with chosen.active():
+            network._set_layers([(Theta[:, 1:], Theta[:, 0]) for Theta in thetas])
         return network
 
     def _set_layers(self, layers: Sequence[tuple[Any, Any]]) -> None:
-        """Set the parameters from host arrays."""
+        """Set the parameters from each layer's Θ and bias, on the host or the device."""
         with self.backend.active():
             parts = [
                 (self.backend.asarray(Theta, self.dtype), self.backend.asarray(bias, self.dtype))
@@ -276,7 +268,7 @@ class Network:
         """Return whether the data is on the host, and x, y, weights, λ on the device."""
         border = self._border
         host = border.is_host(X, Y, sample_weight)
-        if not (isinstance(l2, int | float) and 0.0 <= l2 < math.inf):
+        if not (isinstance(l2, numbers.Real) and 0.0 <= l2 < math.inf):
             raise ValueError(f"λ (l2) has to be a finite number >= 0, but is {l2!r}.")
         x = border.columns(X)
         y = border.targets(Y, x.shape[-1])
