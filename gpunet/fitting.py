@@ -17,7 +17,7 @@ from gpunet.primitives import example_share, mean_cost
 from gpunet.runs import Callback, EarlyStopping, Result
 from gpunet.schedules import Schedule
 from gpunet.scores import decide, score
-from gpunet.training import Data, TrainingState, train
+from gpunet.training import Data, Epochs, TrainingState, train
 from gpunet.typing import Array
 
 Held = tuple[Array, Array, Array | None]
@@ -71,25 +71,30 @@ def fit(
     with progress_bar(epochs, m, enabled=progress) as bar:
         watched: dict[str, Any] = {
             "backend": border.backend,
-            "epochs": epochs,
-            "rows": rows,
+            "n_epochs": epochs,
             "evaluate": functools.partial(evaluate, border, data, rows, held),
             "stopping": None if held is None else EarlyStopping(patience, tolerance),
             "callbacks": [bar.epoch, *callbacks],
         }
         if isinstance(optimizer, LBFGS):
-            return minimize(border.architecture, state, data, optimizer=optimizer, **watched)
-        return train(
+            return minimize(
+                border.architecture, state, data, optimizer=optimizer, rows=rows, **watched
+            )
+        run = Epochs(
             border.architecture,
-            state,
             data,
+            backend=border.backend,
             optimizer=optimizer,
-            schedule=schedule,
             batch_size=batch_size or m,
+            rows=rows,
             shuffle=shuffle,
-            on_step=bar.step,
-            **watched,
         )
+        planned = state.step + epochs * run.steps
+
+        def learning_rate(step: int) -> float:
+            return optimizer.learning_rate * schedule.factor(step, planned)
+
+        return train(run, state, learning_rate=learning_rate, on_step=bar.step, **watched)
 
 
 def report(result: Result) -> None:

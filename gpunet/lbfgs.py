@@ -21,7 +21,7 @@ def minimize(
     *,
     backend: Backend,
     optimizer: LBFGS,
-    epochs: int,
+    n_epochs: int,
     rows: Array | None = None,
     evaluate: Evaluate | None = None,
     stopping: EarlyStopping | None = None,
@@ -36,7 +36,7 @@ def minimize(
 
     xp = backend.xp
     x, y, weights, l2 = data
-    dtype = str(backend.to_host(state.theta[:0]).dtype)
+    dtype = str(state.theta.dtype).rpartition(".")[2]  # torch calls it torch.float32
     if rows is not None:
         gather = backend.primitives.gather
         x, y = gather(x, rows), gather(y, rows)
@@ -80,8 +80,8 @@ def minimize(
                 jac=True,
                 callback=after_iteration,
                 options={
-                    "maxiter": epochs,
-                    "maxfun": 100 * epochs,
+                    "maxiter": n_epochs,
+                    "maxfun": 100 * n_epochs,
                     "maxcor": optimizer.memory,
                     "gtol": optimizer.tolerance,
                     "ftol": 64 * 2.2e-16,

@@ -17,7 +17,6 @@ from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
-from gpunet.schedules import Schedule
 from gpunet.typing import Array, HostArray
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
@@ -86,45 +85,131 @@ class TrainingState:
     epoch: int = 0
 
 
+class Epochs:
+    """Runs epochs of minibatches, one at a time.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    data : Data
+        On the backend's device.
+    backend : Backend
+    optimizer : Optimizer
+    batch_size : int
+        Examples a step; the last step of an epoch takes what is left.
+    rows : integer array of shape (n,), optional
+        The examples to train on; None takes all.
+    shuffle : bool
+        Whether each epoch sees the examples in a new order.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        data: Data,
+        *,
+        backend: Backend,
+        optimizer: Optimizer,
+        batch_size: int,
+        rows: Array | None = None,
+        shuffle: bool = True,
+    ) -> None:
+        self.n: int = data[0].shape[-1] if rows is None else rows.shape[-1]
+        self.batch_size = min(batch_size, self.n)
+        self.steps = math.ceil(self.n / self.batch_size)
+        self._data, self._backend, self._optimizer = data, backend, optimizer
+        self._rows, self._shuffle = rows, shuffle
+        self._run = backend.compile(TrainingStep(architecture, optimizer))
+
+    def run(
+        self,
+        state: TrainingState,
+        learning_rate: Callable[[int], float],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Array:
+        """Move the state on by an epoch and return the mean cost of its examples, on the device.
+
+        Parameters
+        ----------
+        state : TrainingState
+        learning_rate : callable
+            Called on the host with the number of each step, 1 for the very first.
+        stop : callable
+            Asked before each step whether to end the epoch here; a compiled epoch asks once.
+        """
+        xp = self._backend.xp
+        if state.slots is None:
+            state.slots = self._optimizer.start(xp, state.theta)
+        numbers = range(state.step + 1, state.step + 1 + self.steps)
+        rates = [self._optimizer.rate(number, learning_rate(number)) for number in numbers]
+        carry = (state.theta, state.slots, xp.zeros_like(state.theta[0]))
+        for batches in self._batches(self._order(state), self._like(rates, state.theta)):
+            carry = self._run(carry, batches, self._data, stop)
+        state.theta, state.slots, total = carry
+        state.step += self.steps
+        state.epoch += 1
+        return total / self.n
+
+    def _like(self, numbers: list[float], theta: Array) -> Array:
+        """Return numbers as an array of θ's dtype on the device."""
+        name = str(theta.dtype).rpartition(".")[2]  # torch calls it torch.float32
+        return self._backend.asarray(numbers, name)
+
+    def _order(self, state: TrainingState) -> Array:
+        """Return this epoch's examples in their order, on the device."""
+        if self._shuffle:
+            drawn = state.random.permutation(self.n)
+            state.order = drawn if state.order is None else state.order[drawn]
+            order = self._backend.asarray(state.order)
+        else:
+            order = self._backend.asarray(list(range(self.n)), "int64")
+        if self._rows is not None:
+            order = self._backend.xp.take(self._rows, order, axis=0)
+        return order
+
+    def _batches(self, order: Array, rates: Array) -> list[tuple[Array, Array]]:
+        """Return the full batches as rows of one array, then the partial last one."""
+        full = self.n // self.batch_size
+        whole = full * self.batch_size
+        parts = [
+            (
+                self._backend.xp.reshape(order[:whole], (full, self.batch_size)),
+                rates[:full],
+            )
+        ]
+        if whole < self.n:
+            parts.append((order[None, whole:], rates[full:]))
+        return parts
+
+
 def train(
-    architecture: Architecture,
+    epochs: Epochs,
     state: TrainingState,
-    data: Data,
     *,
     backend: Backend,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    epochs: int,
-    batch_size: int,
-    rows: Array | None = None,
-    shuffle: bool = True,
+    n_epochs: int,
+    learning_rate: Callable[[int], float],
     evaluate: Evaluate | None = None,
     stopping: EarlyStopping | None = None,
     callbacks: Sequence[Callback] = (),
     on_step: Callable[[int], None] | None = None,
 ) -> Result:
-    """Train by minibatches, shuffled every epoch.
+    """Train for ``n_epochs`` epochs, or until something ends the run.
 
     Parameters
     ----------
-    architecture : Architecture
+    epochs : Epochs
     state : TrainingState
         Where to start; it is moved along, so that a second call goes on.
-    data : Data
-        On the backend's device.
     backend : Backend
-    optimizer : Optimizer
-    schedule : Schedule
-    epochs, batch_size : int
-    rows : integer array of shape (n,), optional
-        The examples to train on; None takes all.
-    shuffle : bool
-        Whether each epoch sees the examples in a new order.
+    n_epochs : int
+    learning_rate : callable
+        See `Epochs.run`.
     evaluate : callable, optional
-        See `Evaluate`: what else to know after each epoch.
+        See `gpunet.runs.Evaluate`: what else to know after each epoch.
     stopping : EarlyStopping, optional
     callbacks : sequence of callable
-        See `Callback`.
+        See `gpunet.runs.Callback`.
     on_step : callable, optional
         Told how many examples each step takes, just before it; for progress bars. A compiled epoch skips it.
 
@@ -133,14 +218,6 @@ def train(
     Result
     """
     xp = backend.xp
-    n = data[0].shape[-1] if rows is None else rows.shape[-1]
-    batch_size = min(batch_size, n)
-    steps = math.ceil(n / batch_size)
-    total_steps = state.step + epochs * steps
-    dtype = str(backend.to_host(state.theta[:0]).dtype)
-    run = backend.compile(TrainingStep(architecture, optimizer))
-    if state.slots is None:
-        state.slots = optimizer.start(xp, state.theta)
     result = Result(xp.asarray(state.theta, copy=True), epoch=state.epoch)
     watch = Watch(backend, evaluate, stopping, callbacks, result)
     taken = 0
@@ -152,56 +229,20 @@ def train(
             if interruption.requested:
                 return True
             if on_step is not None:
-                on_step(batch_size if taken < steps - 1 else n - (steps - 1) * batch_size)
-            taken += 1
+                on_step(min(epochs.batch_size, epochs.n - taken))
+                taken += epochs.batch_size
             return False
 
-        for _ in range(epochs):
-            if shuffle:
-                drawn = state.random.permutation(n)
-                state.order = drawn if state.order is None else state.order[drawn]
-                order = backend.asarray(state.order)
-            else:
-                order = backend.asarray(list(range(n)), "int64")
-            if rows is not None:
-                order = xp.take(rows, order, axis=0)
-            numbers = range(state.step + 1, state.step + 1 + steps)
-            learning_rates = [
-                optimizer.learning_rate * schedule.factor(number, total_steps) for number in numbers
-            ]
-            rates = backend.asarray(
-                [optimizer.rate(*pair) for pair in zip(numbers, learning_rates, strict=True)], dtype
-            )
-            total, taken = xp.zeros_like(state.theta[0]), 0
-            carry = (state.theta, state.slots, total)
-            for batches in _batches(xp, order, rates, batch_size):
-                carry = run(carry, batches, data, stop)
-            state.theta, state.slots, total = carry
+        for _ in range(n_epochs):
+            taken = 0
+            cost = epochs.run(state, learning_rate, stop)
             if interruption.requested:
-                result.reason, result.epoch = "interrupted", state.epoch + 1
-                if stopping is None:
-                    result.theta = _finite(backend, state.theta, result.theta)
                 break
-            state.step += steps
-            state.epoch += 1
-            if not watch.after_epoch(state.epoch, state.theta, total / n, learning_rates[-1]):
+            if not watch.after_epoch(state.epoch, state.theta, cost, learning_rate(state.step)):
                 break
+        if interruption.requested and result.reason == "epochs":
+            result.reason, result.epoch = "interrupted", state.epoch
+            finite = xp.all(xp.isfinite(state.theta))
+            if stopping is None and bool(backend.to_host(finite)):
+                result.theta = state.theta
     return result
-
-
-def _batches(xp: Any, order: Array, rates: Array, batch_size: int) -> list[tuple[Array, Array]]:
-    """Return an epoch's batches: the full ones as rows of one array, then the partial last one."""
-    full = order.shape[0] // batch_size
-    parts = []
-    if full:
-        whole = xp.reshape(order[: full * batch_size], (full, batch_size))
-        parts.append((whole, rates[:full]))
-    if full * batch_size < order.shape[0]:
-        parts.append((order[None, full * batch_size :], rates[full:]))
-    return parts
-
-
-def _finite(backend: Backend, theta: Array, otherwise: Array) -> Array:
-    """Return θ if it is finite; reads it back, so only once a run."""
-    xp = backend.xp
-    return theta if bool(backend.to_host(xp.all(xp.isfinite(theta)))) else otherwise

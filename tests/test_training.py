@@ -17,10 +17,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import shuffle
 
 import gpunet
-from gpunet import optimizers, schedules
+from gpunet import optimizers
 from gpunet.backend import Backend, get_backend
 from gpunet.description import architecture_of
-from gpunet.training import TrainingState, TrainingStep, train
+from gpunet.training import Epochs, TrainingState, TrainingStep, train
 
 
 @pytest.fixture(scope="module")
@@ -160,16 +160,16 @@ class TestAgainstScikitLearn:
                 return epoch
 
         spy = Spy()
-        train(
+        epochs = Epochs(
             architecture_of([1, 1], "tanh", None, "squared_error"),
-            TrainingState(np.zeros(2), np.random.RandomState(5)),
             (np.ones((1, 7)), np.ones((1, 7)), None, None),
             backend=spy,
             optimizer=optimizers.Adam(),
-            schedule=schedules.Constant(),
-            epochs=3,
             batch_size=3,
         )
+        state = TrainingState(np.zeros(2), np.random.RandomState(5))
+        for _ in range(3):
+            epochs.run(state, lambda step: 0.001)
         random, order, expected = np.random.RandomState(5), np.arange(7), []
         for _ in range(3):
             order = shuffle(order, random_state=random)
@@ -432,11 +432,14 @@ class TestResume:
         data = (X.T, np.eye(3)[y].T, None, 0.1)
         theta = np.random.RandomState(0).normal(size=architecture.n_parameters)
 
-        def go(state, epochs):
+        epochs = Epochs(
+            architecture, data, backend=backend, optimizer=optimizers.Adam(), batch_size=32
+        )
+
+        def go(state, n_epochs):
             train(
-                architecture, state, data, backend=backend, optimizer=optimizers.Adam(),
-                schedule=schedules.InverseScaling(), epochs=epochs, batch_size=32,
-            )  # fmt: skip
+                epochs, state, backend=backend, n_epochs=n_epochs, learning_rate=lambda t: 0.1 / t
+            )
             return state
 
         straight = go(TrainingState(theta.copy(), np.random.RandomState(1)), 10)
