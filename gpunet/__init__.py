@@ -1,5 +1,7 @@
 """gpunet: neural networks written once in the Array API standard."""
 
+from typing import TYPE_CHECKING, Any
+
 from gpunet import activations, initializers, losses, optimizers, schedules
 from gpunet.backend import (
     BackendUnavailableError,
@@ -11,11 +13,16 @@ from gpunet.backend import (
 from gpunet.fitting import DivergenceError, TrainingInterruptedWarning
 from gpunet.model import Network, Propagation
 
+if TYPE_CHECKING:
+    from gpunet.estimators import MLPClassifier, MLPRegressor
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "BackendUnavailableError",
     "DivergenceError",
+    "MLPClassifier",
+    "MLPRegressor",
     "Network",
     "Propagation",
     "TrainingInterruptedWarning",
@@ -29,3 +36,12 @@ __all__ = [
     "set_backend",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators when they are asked for: scikit-learn takes a second."""
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from gpunet import estimators  # noqa: PLC0415
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

@@ -218,6 +218,19 @@ class Softmax(Activation):
         return delta
 
 
+class Exponential(Activation):
+    """g(z) = eᶻ, its own derivative: the output for counts and rates, with the Poisson loss."""
+
+    name = "exp"
+    range = (0.0, math.inf)
+
+    def g(self, xp: Namespace, z: Array) -> Array:
+        return xp.exp(z)
+
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
+        return xp.asarray(a, copy=True)
+
+
 @dataclass(frozen=True)
 class Custom(Activation):
     """An activation of your own, from g and g'.
@@ -260,7 +273,8 @@ class Custom(Activation):
 
 
 KNOWN: dict[str, type[Activation]] = {
-    kind.name: kind for kind in (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, Maxout, Softmax)
+    kind.name: kind
+    for kind in (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, Maxout, Softmax, Exponential)
 }
 _ALIASES = {"logistic": "sigmoid", "linear": "identity", "leakyrelu": "leaky_relu"}
 

@@ -343,6 +343,11 @@ def backend_of(arrays: Iterable[Any]) -> Backend | None:
     return found
 
 
+def dtype_name(array: Array) -> str:
+    """Return the name of an array's dtype, ``"float32"`` say, without a look at its values."""
+    return str(array.dtype).rpartition(".")[2]  # torch calls it torch.float32
+
+
 def backends_info() -> list[dict[str, Any]]:
     """Return each known backend with its state: what ``gpunet backends`` shows.
 

@@ -81,10 +81,11 @@ class Border:
             )
         if y.shape[0] != m:
             raise ValueError(f"{name} has {y.shape[0]} rows, but X has m = {m} examples.")
-        if loss.classification and not self._all((y >= 0.0) & (y <= 1.0)):
+        low, high = loss.domain
+        if not self._all((y >= low) & (y <= high)):
             raise ValueError(
-                f"Loss {loss.name!r} needs targets between 0 and 1, but {name} holds others. For a regression use "
-                "loss='squared_error'."
+                f"Loss {loss.name!r} needs targets between {low:g} and {high:g}, but {name} holds others. For a "
+                "regression of any numbers use loss='squared_error'."
             )
         return xp.matrix_transpose(y)
 

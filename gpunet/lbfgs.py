@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpunet.backend import Backend
+from gpunet.backend import Backend, dtype_name
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import LBFGS
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
+from gpunet.sparse import SparseColumns
 from gpunet.training import Data, TrainingState
 from gpunet.typing import Array, HostArray
+
+
+def cost_function(
+    architecture: Architecture,
+    data: Data,
+    backend: Backend,
+    like: Array,
+    stop: Callable[[], bool] = lambda: False,
+) -> Callable[[HostArray], tuple[float, HostArray]]:
+    """Return J and its gradient as a function of θ on the host, in double precision.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    data : Data
+        On the backend's device.
+    backend : Backend
+    like : array of shape (P,)
+        θ is converted to its dtype.
+    stop : callable
+        Asked before each evaluation; True raises StopIteration.
+    """
+    x, y, weights, l2 = data
+    name = dtype_name(like)
+    if isinstance(x, SparseColumns):
+        x = x[..., :]  # all examples at once, each time: a dense copy for as long as it takes
+
+    def cost_at(theta: HostArray) -> tuple[float, HostArray]:
+        if stop():
+            raise StopIteration
+        xp = backend.xp
+        J, gradient = cost_and_gradient(
+            architecture,
+            backend.asarray(theta, name),
+            x,
+            y,
+            backend.primitives,
+            l2=l2,
+            weights=weights,
+        )
+        told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
+        return float(told[-1]), told[:-1]
+
+    return cost_at
 
 
 def minimize(
@@ -36,7 +81,7 @@ def minimize(
 
     xp = backend.xp
     x, y, weights, l2 = data
-    dtype = str(state.theta.dtype).rpartition(".")[2]  # torch calls it torch.float32
+    dtype = dtype_name(state.theta)
     if rows is not None:
         gather = backend.primitives.gather
         x, y = gather(x, rows), gather(y, rows)
@@ -45,21 +90,13 @@ def minimize(
     watch = Watch(backend, evaluate, stopping, callbacks, result)
 
     with Interruption() as interruption:
-
-        def cost_at(theta: HostArray) -> tuple[float, HostArray]:
-            if interruption.requested:
-                raise StopIteration
-            J, gradient = cost_and_gradient(
-                architecture,
-                backend.asarray(theta, dtype),
-                x,
-                y,
-                backend.primitives,
-                l2=l2,
-                weights=weights,
-            )
-            told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
-            return float(told[-1]), told[:-1]
+        cost_at = cost_function(
+            architecture,
+            (x, y, weights, l2),
+            backend,
+            state.theta,
+            lambda: interruption.requested,
+        )
 
         def after_iteration(intermediate_result: Any) -> None:
             state.epoch += 1

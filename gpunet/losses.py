@@ -11,6 +11,7 @@ output activation δ⁽ᴸ⁾ = ∂cost/∂a pulled back through g'(z⁽ᴸ⁾).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +28,8 @@ class Loss:
     """The output activation for which δ⁽ᴸ⁾ is a − y (times a constant)."""
     classification: ClassVar[bool]
     """Whether targets are 0 and 1 (or shares between them), and outputs probabilities."""
+    domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    """The interval in which outputs and targets have to lie."""
 
     def cost(self, xp: Namespace, z: Array, a: Array, y: Array, output: Activation) -> Array:
         """Return the cost of each example, shape (..., m), from output z and a = g(z)."""
@@ -63,6 +66,7 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
     canonical = "sigmoid"
     classification = True
+    domain = (0.0, 1.0)
 
     def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
         cost = y * _log(xp, a) + (1.0 - y) * _log(xp, 1.0 - a)
@@ -84,6 +88,7 @@ class SoftmaxCrossEntropy(Loss):
     name = "softmax_cross_entropy"
     canonical = "softmax"
     classification = True
+    domain = (0.0, 1.0)
 
     def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
         return -xp.sum(y * _log(xp, a), axis=-2)
@@ -136,6 +141,25 @@ class MeanSquaredError(Loss):
         return 2.0 * (a - y)
 
 
+class Poisson(Loss):
+    """Σ_k y_k log(y_k / a_k) − y_k + a_k: half the Poisson deviance, for counts and rates y ≥ 0."""
+
+    name = "poisson"
+    canonical = "exp"
+    classification = False
+    domain = (0.0, math.inf)
+
+    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return xp.sum(y * (_log(xp, y) - _log(xp, a)) - y + a, axis=-2)
+
+    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
+        """Return the same with z for log a."""
+        return xp.sum(y * (_log(xp, y) - z) - y + a, axis=-2)
+
+    def derivative(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return 1.0 - y * _reciprocal(xp, a)
+
+
 def _log(xp: Namespace, a: Array) -> Array:
     """Return log a, that of the smallest normal number where a has rounded to 0."""
     return xp.log(xp.maximum(a, float(xp.finfo(a.dtype).smallest_normal)))
@@ -149,7 +173,13 @@ def _reciprocal(xp: Namespace, a: Array) -> Array:
 
 KNOWN: dict[str, Loss] = {
     loss.name: loss
-    for loss in (CrossEntropy(), SoftmaxCrossEntropy(), SquaredError(), MeanSquaredError())
+    for loss in (
+        CrossEntropy(),
+        SoftmaxCrossEntropy(),
+        SquaredError(),
+        MeanSquaredError(),
+        Poisson(),
+    )
 }
 
 

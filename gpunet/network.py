@@ -76,11 +76,11 @@ class Architecture:
                 f"L = {len(sizes)} layers {list(sizes)} need L - 1 = {len(sizes) - 1} activations (layers 2 to "
                 f"{len(sizes)}, the output's last), but {len(self.activations)} were given."
             )
-        low, high = output.range
-        if self.loss.classification and (low < 0.0 or high > 1.0):
+        (low, high), (lowest, highest) = output.range, self.loss.domain
+        if low < lowest or high > highest:
             raise ValueError(
-                f"Loss {self.loss.name!r} needs outputs in [0, 1], but {output.name!r} gives values in "
-                f"[{low:g}, {high:g}]. Use output={self.loss.canonical!r} or loss='squared_error'."
+                f"Loss {self.loss.name!r} needs outputs in [{lowest:g}, {highest:g}], but {output.name!r} gives values "
+                f"in [{low:g}, {high:g}]. Use output={self.loss.canonical!r} or loss='squared_error'."
             )
         if output.name == "softmax" and sizes[-1] == 1:
             raise ValueError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from gpunet.activations import Activation
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
+from gpunet.sparse import SparseColumns
 from gpunet.typing import Array, Namespace
 
 
@@ -41,6 +42,8 @@ class Primitives:
         -------
         array of shape (..., units, m) or (..., m)
         """
+        if isinstance(columns, SparseColumns):
+            return columns.gather(examples)
         xp = self.xp
         flat = xp.reshape(examples, (-1,))
         if columns.ndim == 1:

@@ -15,13 +15,13 @@ def decide(xp: Namespace, task: str, h: Array) -> Array:
     -------
     array
         multiclass: the number of the largest output, shape (..., m). binary and multilabel: whether an output is
-        at least 0.5, shape (..., K, m). regression: h itself.
+        above 0.5, shape (..., K, m). regression: h itself.
     """
     if task == "multiclass":
         return xp.argmax(h, axis=-2)
     if task == "regression":
         return h
-    return h >= 0.5
+    return h > 0.5
 
 
 def score(xp: Namespace, task: str, h: Array, y: Array, weights: Array | None) -> Array:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpunet.backend import Backend
+from gpunet.backend import Backend, dtype_name
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
+from gpunet.sparse import SparseColumns
 from gpunet.typing import Array, HostArray
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
@@ -119,7 +120,11 @@ class Epochs:
         self.steps = math.ceil(self.n / self.batch_size)
         self._data, self._backend, self._optimizer = data, backend, optimizer
         self._rows, self._shuffle = rows, shuffle
-        self._run = backend.compile(TrainingStep(architecture, optimizer))
+        step = TrainingStep(architecture, optimizer)
+        if isinstance(data[0], SparseColumns):  # gathered on the host, which can't be compiled
+            self._run = Backend.compile(backend, step)
+        else:
+            self._run = backend.compile(step)
 
     def run(
         self,
@@ -152,8 +157,7 @@ class Epochs:
 
     def _like(self, numbers: list[float], theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""
-        name = str(theta.dtype).rpartition(".")[2]  # torch calls it torch.float32
-        return self._backend.asarray(numbers, name)
+        return self._backend.asarray(numbers, dtype_name(theta))
 
     def _order(self, state: TrainingState) -> Array:
         """Return this epoch's examples in their order, on the device."""

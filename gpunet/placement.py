@@ -1,0 +1,186 @@
+"""Where an estimator's data is: on the host, or in an array library on a device ("everything follows X")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    check_consistent_length,
+    validate_data,
+)
+
+from gpunet.backend import Backend, backend_of, dtype_name, get_backend
+from gpunet.sparse import SparseColumns, is_sparse
+from gpunet.typing import Array, HostArray
+
+
+@dataclass
+class Placement:
+    """A backend, and whether the data it computes on comes from the host and returns there.
+
+    Parameters
+    ----------
+    backend : Backend
+    host : bool
+        Whether X is host data (NumPy, pandas, sparse, lists): results are NumPy then.
+    dtype : str
+        What is computed in; `validate` sets it from X unless the estimator's ``dtype`` does.
+    """
+
+    backend: Backend
+    host: bool
+    dtype: str = "float64"
+
+    @classmethod
+    def of(cls, estimator: Any, X: Any) -> Placement:
+        """Return the placement for a fit on X: where X lives, or what the estimator or the user chose."""
+        owner = backend_of([X])
+        if owner is None:
+            return cls(get_backend(estimator.backend, estimator.device), True)
+        if estimator.backend is not None or estimator.device is not None:
+            chosen = get_backend(estimator.backend or owner.name, estimator.device)
+            if chosen.spec != owner.spec:
+                raise ValueError(
+                    f"X is on {owner.spec}, but the estimator asks for {chosen.spec}: move X there, or leave backend "
+                    "and device out, since everything follows X."
+                )
+        return cls(owner, False)
+
+    @classmethod
+    def like_fit(cls, estimator: Any, X: Any, method: str) -> Placement:
+        """Return the placement for a fitted estimator's method on X.
+
+        Raises
+        ------
+        ValueError
+            If X is in another library or on another device than the data of `fit`.
+        """
+        owner = backend_of([X])
+        given = None if owner is None else owner.spec
+        if given != estimator._place_spec:
+            name = f"{type(estimator).__name__}.{method}()"
+            fitted, here = estimator._place_spec or "NumPy", given or "NumPy"
+            raise ValueError(
+                f"Inputs passed to {name} must use the same namespace and the same device as those passed to fit(). "
+                f"fit() was on {fitted}, but X is on {here}: move X there. A pickled and reloaded estimator takes "
+                "NumPy data."
+            )
+        if owner is not None:
+            return cls(owner, False)
+        return cls(get_backend(estimator.backend, estimator.device), True)
+
+    def validate(self, estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        """Return X (n, d) and y, checked as scikit-learn checks them and moved to where X is."""
+        y = self._follow(y)
+        if self.host:
+            X, y = validate_data(
+                estimator,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=estimator._task_is_numeric,
+                dtype=(np.float64, np.float32) if estimator.dtype is None else estimator.dtype,
+                reset=reset,
+            )
+            self.dtype = estimator.dtype or X.dtype.name
+            return X, y
+        X = self._validate_native(estimator, X, reset=reset)
+        self.dtype = dtype_name(X)
+        check_consistent_length(X, y)
+        return X, y
+
+    def validate_again(self, estimator: Any, X: Any) -> Any:
+        """Return the X of a fitted estimator's method, checked against that of `fit`."""
+        fitted = dtype_name(estimator.coefs_[0])
+        if self.host:
+            X = validate_data(
+                estimator,
+                X,
+                accept_sparse=["csr", "csc"],
+                dtype=(np.float64, np.float32),
+                reset=False,
+            )
+        else:
+            X = self._validate_native(estimator, X, reset=False)
+        given = dtype_name(X)
+        self.dtype = estimator.dtype or max(fitted, given)  # "float64" > "float32"
+        return X
+
+    def _validate_native(self, estimator: Any, X: Array, *, reset: bool) -> Array:
+        """Do what `validate_data` does, for an array on a device."""
+        xp = self.backend.xp
+        with self.backend.active():
+            if X.ndim != 2:
+                raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
+            if X.shape[0] == 0:
+                raise ValueError(
+                    f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
+                )
+            _check_feature_names(estimator, X, reset=reset)
+            _check_n_features(estimator, X, reset=reset)
+            name = estimator.dtype
+            if name is None:
+                name = dtype_name(X)
+                name = name if name in ("float32", "float64") else "float64"
+            X = self.backend.asarray(X, name)
+            if not bool(self.backend.to_host(xp.all(xp.isfinite(X)))):
+                raise ValueError("Input X contains NaN or infinity.")
+        return X
+
+    def _follow(self, values: Any) -> Any:
+        """Return y or weights where X is."""
+        owner = backend_of([values])
+        if self.host:
+            return values if owner is None else owner.to_host(values)
+        if owner is None:
+            values = np.asarray(values)
+            return self.backend.asarray(values) if values.dtype.kind in "biuf" else values
+        if owner.spec != self.backend.spec:
+            values = owner.to_host(values)
+        return self.backend.asarray(values)
+
+    def weights(self, sample_weight: Any, X: Any) -> Any:
+        """Return checked sample weights (n,) on the host or the device, or None."""
+        if sample_weight is None:
+            return None
+        sample_weight = self._follow(sample_weight)
+        if self.host:
+            return _check_sample_weight(sample_weight, X, dtype=self.dtype)
+        check_consistent_length(X, sample_weight)
+        return self.backend.asarray(sample_weight, self.dtype)
+
+    def columns(self, rows: Any) -> Array:
+        """Return rows (n, d) as columns (d, n) on the device; a sparse X stays sparse."""
+        if is_sparse(rows):
+            return SparseColumns(rows, self.backend, self.dtype)
+        return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
+
+    def vector(self, values: Any) -> Array | None:
+        """Return a vector on the device."""
+        return None if values is None else self.backend.asarray(values, self.dtype)
+
+    def parameters(self, drawn: HostArray) -> Any:
+        """Return parameters drawn on the host as fitted attributes hold them."""
+        if self.host:
+            return drawn.astype(self.dtype, copy=False)
+        return self.backend.asarray(drawn, self.dtype)
+
+    def leave(self, array: Array) -> Any:
+        """Return a result: NumPy for host data, else as it is; a copy of its own."""
+        if not self.host:
+            return self.backend.xp.asarray(array, copy=True)
+        return np.array(self.backend.to_host(array), order="C")
+
+
+def to_numpy(value: Any) -> Any:
+    """Return a value with the device's arrays in it, in lists and tuples too, as NumPy arrays."""
+    if isinstance(value, list | tuple):
+        return type(value)(to_numpy(item) for item in value)
+    owner = backend_of([value])
+    return value if owner is None else owner.to_host(value)
