@@ -216,7 +216,9 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             rows=rows,
             shuffle=self.shuffle,
         )
-        best = xp.asarray(theta, copy=True) if self.early_stopping else None
+        # What is kept where no epoch improves: at first the initial parameters; in scikit-learn a warm start trains
+        # on the very arrays that hold the best ones, and so keeps the last.
+        best = xp.asarray(theta, copy=True) if self.t_ == 0 else None
         self.n_iter_ = 0
         with Interruption() as interruption:
             for _ in range(self.max_iter):
@@ -250,7 +252,7 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                         stacklevel=5,
                     )
         self._optimizer_state = (state.slots, state.step)
-        return best if self.early_stopping else state.theta
+        return state.theta if best is None or not self.early_stopping else best
 
     def _batch_size(self, n: int) -> int:
         if self.batch_size == "auto":

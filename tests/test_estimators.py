@@ -1,0 +1,458 @@
+"""MLPClassifier and MLPRegressor against the installed scikit-learn's: the same model, attribute for attribute."""
+
+import pickle
+
+import array_api_strict
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import gpunet
+from gpunet import MLPClassifier, MLPRegressor
+from gpunet.backend import get_backend
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X_IRIS, Y_IRIS = load_iris(return_X_y=True)
+X_IRIS = StandardScaler().fit_transform(X_IRIS)
+X_DIABETES, Y_DIABETES = load_diabetes(return_X_y=True)
+Y_DIABETES = Y_DIABETES / 100
+
+CLASSES = {
+    "multiclass": Y_IRIS,
+    "binary": (Y_IRIS == 1).astype(int),
+    "strings": np.array(["setosa", "versicolor", "virginica"])[Y_IRIS],
+    "multilabel": np.column_stack([Y_IRIS > 0, Y_IRIS > 1, X_IRIS[:, 0] > 0]).astype(int),
+}
+SOLVERS = {
+    "adam": {},
+    "adam, early stopping": {"early_stopping": True, "n_iter_no_change": 3},
+    "sgd": {"solver": "sgd", "learning_rate_init": 0.05},
+    "sgd, plain momentum": {"solver": "sgd", "nesterovs_momentum": False},
+    "sgd, no momentum": {"solver": "sgd", "momentum": 0.0},
+    "sgd, invscaling": {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1},
+    "sgd, adaptive": {
+        "solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.2,
+        "n_iter_no_change": 2, "tol": 1e-2,
+    },
+    "no shuffle": {"shuffle": False, "batch_size": 40},
+    "stops by loss": {"tol": 0.05, "n_iter_no_change": 2, "learning_rate_init": 0.01},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def on_numpy(monkeypatch):
+    """Compute on NumPy unless a test asks for something else."""
+    monkeypatch.setenv("GPUNET_BACKEND", "numpy")
+    with array_api_strict.ArrayAPIStrictFlags(data_dependent_shapes=True):  # to find the classes
+        yield
+
+
+def pair(kind, **parameters):
+    """Return scikit-learn's estimator and ours with the same parameters."""
+    theirs, ours = {
+        "classifier": (TheirClassifier, MLPClassifier),
+        "regressor": (TheirRegressor, MLPRegressor),
+    }[kind]
+    parameters = {"hidden_layer_sizes": (8, 5), "random_state": 0, "max_iter": 30, **parameters}
+    return theirs(**parameters), ours(**parameters)
+
+
+def assert_same_model(theirs, ours, atol=1e-8):
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(theirs, name), getattr(ours, name), strict=True):
+            np.testing.assert_allclose(b, a, rtol=0, atol=atol)
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for name in (
+        "loss_",
+        "best_loss_",
+        "loss_curve_",
+        "validation_scores_",
+        "best_validation_score_",
+    ):
+        a, b = getattr(theirs, name, None), getattr(ours, name, None)
+        if a is None:
+            assert b is None, name
+        else:
+            np.testing.assert_allclose(b, a, rtol=1e-8, atol=atol, err_msg=name)
+
+
+class TestTheSameModel:
+    @pytest.mark.parametrize("target", CLASSES)
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_classifier(self, solver, activation, target):
+        theirs, ours = pair("classifier", activation=activation, **SOLVERS[solver])
+        y = CLASSES[target]
+        assert_same_model(theirs.fit(X_IRIS, y), ours.fit(X_IRIS, y))
+        np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+        np.testing.assert_array_equal(ours.predict(X_IRIS), theirs.predict(X_IRIS))
+        for method in ("predict_proba", "predict_log_proba"):
+            a, b = getattr(theirs, method)(X_IRIS), getattr(ours, method)(X_IRIS)
+            np.testing.assert_allclose(b, a, rtol=1e-7, atol=1e-10)
+
+    @pytest.mark.parametrize("outputs", [1, 2])
+    @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_regressor(self, solver, loss, outputs):
+        theirs, ours = pair("regressor", loss=loss, **SOLVERS[solver])
+        y = Y_DIABETES if outputs == 1 else np.column_stack([Y_DIABETES, Y_DIABETES**2])
+        assert_same_model(theirs.fit(X_DIABETES, y), ours.fit(X_DIABETES, y))
+        np.testing.assert_allclose(ours.predict(X_DIABETES), theirs.predict(X_DIABETES), atol=1e-8)
+        assert ours.score(X_DIABETES, y) == pytest.approx(theirs.score(X_DIABETES, y), abs=1e-8)
+
+    # A difference of rounding grows with L-BFGS's iterations: after hundreds of them, a non-convex cost may lead the
+    # same algorithm to another minimum. So: thirty, and for convex costs to the end.
+    @pytest.mark.parametrize("target", CLASSES)
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+    def test_lbfgs_classifier(self, target, activation):
+        y = CLASSES[target]
+        theirs, ours = pair("classifier", activation=activation, solver="lbfgs", alpha=1.0)
+        theirs.fit(X_IRIS, y), ours.fit(X_IRIS, y)
+        assert ours.n_iter_ == theirs.n_iter_ == 30
+        assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-4)
+        for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-3)
+
+    def test_lbfgs_regressor(self):
+        theirs, ours = pair("regressor", solver="lbfgs", alpha=1.0)
+        theirs.fit(X_DIABETES, Y_DIABETES), ours.fit(X_DIABETES, Y_DIABETES)
+        assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-4)
+        for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-3)
+
+    def test_lbfgs_on_a_convex_cost_to_the_end(self):
+        theirs, ours = pair("classifier", hidden_layer_sizes=(), solver="lbfgs", max_iter=1000)
+        theirs.fit(X_IRIS, Y_IRIS), ours.fit(X_IRIS, Y_IRIS)
+        assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-6)
+        for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-3)
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd, invscaling", "sgd, adaptive"])
+    def test_sample_weights(self, solver):
+        weights = np.random.RandomState(0).uniform(0.2, 3.0, 150)
+        theirs, ours = pair("classifier", **SOLVERS[solver])
+        theirs.fit(X_IRIS, Y_IRIS, sample_weight=weights)
+        assert_same_model(theirs, ours.fit(X_IRIS, Y_IRIS, sample_weight=weights))
+
+    def test_sample_weights_with_early_stopping(self):
+        weights = np.random.RandomState(0).uniform(0.2, 3.0, 442)
+        theirs, ours = pair("regressor", early_stopping=True)
+        theirs.fit(X_DIABETES, Y_DIABETES, sample_weight=weights)
+        assert_same_model(theirs, ours.fit(X_DIABETES, Y_DIABETES, sample_weight=weights))
+
+    @pytest.mark.parametrize("solver", ["adam", "adam, early stopping", "sgd, invscaling"])
+    def test_warm_start(self, solver):
+        theirs, ours = pair("classifier", warm_start=True, **SOLVERS[solver])
+        for _ in range(3):
+            assert_same_model(theirs.fit(X_IRIS, Y_IRIS), ours.fit(X_IRIS, Y_IRIS))
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd", "sgd, invscaling"])
+    @pytest.mark.parametrize("state", [0, None])
+    def test_partial_fit(self, solver, state):
+        # state None: one generator for both, which goes on from call to call
+        seeds = [np.random.RandomState(1) for _ in range(2)] if state is None else [state, state]
+        theirs, ours = pair("classifier", **SOLVERS[solver])
+        theirs.set_params(random_state=seeds[0]), ours.set_params(random_state=seeds[1])
+        for part in np.array_split(np.random.RandomState(2).permutation(150), 5):
+            theirs.partial_fit(X_IRIS[part], Y_IRIS[part], classes=[0, 1, 2])
+            ours.partial_fit(X_IRIS[part], Y_IRIS[part], classes=[0, 1, 2])
+            assert_same_model(theirs, ours)
+
+    def test_partial_fit_after_fit(self):
+        theirs, ours = pair("regressor")
+        theirs.fit(X_DIABETES, Y_DIABETES).partial_fit(X_DIABETES, Y_DIABETES)
+        ours.fit(X_DIABETES, Y_DIABETES).partial_fit(X_DIABETES, Y_DIABETES)
+        assert_same_model(theirs, ours)
+
+    @pytest.mark.parametrize("form", ["csr_array", "csc_array", "csr_matrix", "csc_matrix"])
+    def test_sparse(self, form):
+        X = getattr(scipy.sparse, form)(np.where(np.abs(X_IRIS) > 0.7, X_IRIS, 0.0))
+        theirs, ours = pair("classifier", early_stopping=True)
+        assert_same_model(theirs.fit(X, Y_IRIS), ours.fit(X, Y_IRIS))
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-10)
+
+    def test_float32_stays_float32(self):
+        theirs, ours = pair("classifier")
+        X = X_IRIS.astype(np.float32)
+        theirs.fit(X, Y_IRIS), ours.fit(X, Y_IRIS)
+        assert ours.coefs_[0].dtype == theirs.coefs_[0].dtype == np.float32
+        assert ours.predict_proba(X).dtype == np.float32
+        np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], atol=1e-4)
+
+    @pytest.mark.parametrize("verbose", [True, 1])
+    def test_what_verbose_prints(self, capsys, verbose):
+        theirs, ours = pair("classifier", verbose=verbose, **SOLVERS["sgd, adaptive"])
+        printed = []
+        for model in (theirs, ours):
+            model.fit(X_IRIS, Y_IRIS)
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+
+
+@parametrize_with_checks([MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+class TestWorksInside:
+    def test_a_grid_search_gives_the_same_scores(self):
+        theirs, ours = pair("classifier", max_iter=10)
+        grid = {"alpha": [1e-4, 1.0], "hidden_layer_sizes": [(4,), (6,)]}
+        results = [
+            GridSearchCV(model, grid, cv=3).fit(X_IRIS, Y_IRIS).cv_results_["mean_test_score"]
+            for model in (theirs, ours)
+        ]
+        np.testing.assert_array_equal(*results)
+
+    def test_a_pipeline_over_mixed_columns(self):
+        frame = pd.DataFrame(X_IRIS, columns=list("abcd")).assign(kind=np.tile(["x", "y", "z"], 50))
+        columns = ColumnTransformer(
+            [("n", StandardScaler(), list("abcd")), ("c", OneHotEncoder(), ["kind"])]
+        )
+        theirs, ours = (
+            make_pipeline(columns, model).fit(frame, Y_IRIS).predict(frame)
+            for model in pair("classifier")
+        )
+        np.testing.assert_array_equal(theirs, ours)
+
+    def test_feature_names(self):
+        frame = pd.DataFrame(X_IRIS, columns=list("abcd"))
+        _, ours = pair("classifier")
+        ours.fit(frame, Y_IRIS)
+        assert ours.feature_names_in_.tolist() == list("abcd")
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            ours.predict(X_IRIS)
+        with pytest.raises(ValueError, match="feature names should match"):
+            ours.predict(frame.rename(columns={"a": "e"}))
+
+    def test_polars(self):
+        polars = pytest.importorskip("polars", reason="polars isn't installed")
+        _, ours = pair("classifier")
+        ours.fit(polars.DataFrame(X_IRIS, schema=list("abcd")), Y_IRIS)
+        assert ours.feature_names_in_.tolist() == list("abcd")
+
+    def test_calibration(self):
+        _, ours = pair("classifier")
+        p = CalibratedClassifierCV(ours, cv=3).fit(X_IRIS, Y_IRIS).predict_proba(X_IRIS)
+        np.testing.assert_allclose(p.sum(axis=1), 1.0)
+
+    def test_permutation_importance(self):
+        _, ours = pair("regressor")
+        found = permutation_importance(ours.fit(X_DIABETES, Y_DIABETES), X_DIABETES, Y_DIABETES)
+        assert found.importances_mean.shape == (10,)
+
+    def test_parallel_cross_validation(self):
+        _, ours = pair("classifier", max_iter=10)
+        alone = cross_val_score(ours, X_IRIS, Y_IRIS, cv=3)
+        together = cross_val_score(ours, X_IRIS, Y_IRIS, cv=3, n_jobs=2)
+        np.testing.assert_array_equal(alone, together)
+
+    def test_clone_and_parameters(self):
+        ours = MLPRegressor(alpha=0.5, backend="numpy", dtype="float32")
+        assert clone(ours).get_params() == ours.get_params()
+        theirs = TheirRegressor().get_params()
+        assert {name: ours.get_params()[name] for name in theirs} == {**theirs, "alpha": 0.5}
+
+    def test_array_api_dispatch_leaves_numpy_alone(self):
+        _, ours = pair("classifier")
+        expected = clone(ours).fit(X_IRIS, Y_IRIS).coefs_[0]
+        with config_context(transform_output="pandas"):
+            np.testing.assert_array_equal(ours.fit(X_IRIS, Y_IRIS).coefs_[0], expected)
+
+
+class TestPickles:
+    @pytest.mark.parametrize("dump", [pickle, joblib], ids=["pickle", "joblib"])
+    def test_there_and_back(self, tmp_path, dump):
+        _, ours = pair("classifier")
+        ours.fit(X_IRIS, Y_IRIS)
+        path = tmp_path / "model"
+        with path.open("wb") as file:
+            dump.dump(ours, file)
+        with path.open("rb") as file:
+            again = dump.load(file)
+        np.testing.assert_array_equal(again.predict_proba(X_IRIS), ours.predict_proba(X_IRIS))
+        np.testing.assert_array_equal(  # the optimizer's memory is in it
+            again.partial_fit(X_IRIS, Y_IRIS).coefs_[0], ours.partial_fit(X_IRIS, Y_IRIS).coefs_[0]
+        )
+
+    def test_they_hold_numpy_arrays(self, backend):
+        X, y = backend.asarray(X_IRIS), backend.asarray(Y_IRIS)
+        ours = MLPClassifier(max_iter=2, random_state=0).fit(X, y)
+        again = pickle.loads(pickle.dumps(ours))
+        assert type(again.coefs_[0]) is type(again.classes_) is np.ndarray
+        np.testing.assert_array_equal(
+            again.predict(X_IRIS), backend.to_host(ours.predict(X)), strict=False
+        )
+
+
+class TestEveryBackend:
+    @pytest.mark.parametrize("solver", ["adam, early stopping", "sgd, adaptive"])
+    def test_host_data_is_computed_on_it_and_comes_back(self, backend, solver):
+        theirs, ours = pair("classifier", **SOLVERS[solver])
+        theirs.fit(X_IRIS, CLASSES["strings"])
+        ours.set_params(backend=backend.spec).fit(X_IRIS, CLASSES["strings"])
+        assert_same_model(theirs, ours, atol=1e-7)
+        assert type(ours.coefs_[0]) is np.ndarray
+        np.testing.assert_array_equal(ours.predict(X_IRIS), theirs.predict(X_IRIS))
+
+    @pytest.mark.parametrize("target", ["multiclass", "binary", "multilabel"])
+    def test_everything_follows_x(self, backend, target):
+        if backend.name == "numpy":
+            pytest.skip("NumPy arrays are host data")
+        y = CLASSES[target]
+        theirs, ours = pair("classifier", early_stopping=True)
+        theirs.fit(X_IRIS, y)
+        X = backend.asarray(X_IRIS)
+        ours.fit(X, backend.asarray(y))
+        for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            result = getattr(ours, name)(X)
+            assert gpunet.backend.backend_of([result]).spec == backend.spec, name
+        p = backend.to_host(ours.predict_proba(X))
+        np.testing.assert_allclose(p, theirs.predict_proba(X_IRIS), atol=1e-7)
+        np.testing.assert_array_equal(backend.to_host(ours.predict(X)), theirs.predict(X_IRIS))
+        for array in (*ours.coefs_, *ours.intercepts_, ours.classes_):
+            assert gpunet.backend.backend_of([array]).spec == backend.spec
+
+    def test_regression_follows_x(self, backend):
+        theirs, ours = pair("regressor", loss="poisson")
+        theirs.fit(X_DIABETES, Y_DIABETES)
+        X = backend.asarray(X_DIABETES)
+        predicted = ours.fit(X, Y_DIABETES, sample_weight=np.ones(442)).predict(X)
+        np.testing.assert_allclose(
+            backend.to_host(predicted), theirs.predict(X_DIABETES), atol=1e-7
+        )
+
+    def test_another_place_than_fits_is_refused(self, backend):
+        if backend.name == "numpy":
+            pytest.skip("NumPy arrays are host data")
+        X = backend.asarray(X_IRIS)
+        ours = MLPClassifier(max_iter=2).fit(X, Y_IRIS)
+        message = rf"MLPClassifier.predict\(\) must use the same namespace.*{backend.name}"
+        with pytest.raises(ValueError, match=message):
+            ours.predict(X_IRIS)
+        with pytest.raises(ValueError, match="move X there"):
+            MLPClassifier(max_iter=2).fit(X_IRIS, Y_IRIS).predict_proba(X)
+
+    def test_partial_fit_goes_on(self, backend):
+        theirs, ours = pair("classifier")
+        ours.set_params(backend=backend.spec)
+        for part in np.array_split(np.random.RandomState(2).permutation(150), 3):
+            theirs.partial_fit(X_IRIS[part], Y_IRIS[part], classes=[0, 1, 2])
+            ours.partial_fit(X_IRIS[part], Y_IRIS[part], classes=[0, 1, 2])
+        assert_same_model(theirs, ours)
+
+    def test_sparse(self, backend):
+        X = scipy.sparse.csr_array(np.where(np.abs(X_IRIS) > 0.7, X_IRIS, 0.0))
+        theirs, ours = pair("classifier", max_iter=5)
+        ours.set_params(backend=backend.spec)
+        assert_same_model(theirs.fit(X, Y_IRIS), ours.fit(X, Y_IRIS))
+
+
+def test_no_hidden_copy_to_the_host(monkeypatch):
+    """Between the labels and the epoch's one read, nothing of a fit on a device leaves it."""
+    backend = get_backend("strict:device1")
+    X, y = backend.asarray(X_IRIS), backend.asarray(Y_IRIS)
+    sizes = []
+    to_host = type(backend).to_host
+
+    def watched(self, array):
+        sizes.append(int(np.prod(array.shape)))
+        return to_host(self, array)
+
+    monkeypatch.setattr(type(backend), "to_host", watched)
+    ours = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, y)
+    ours.predict_proba(X)
+    assert sizes
+    assert max(sizes) <= 3  # flags, a loss, the classes: no parameters, no examples
+
+
+class TestBadInput:
+    def test_unknown_backend(self):
+        with pytest.raises(ValueError, match="Unknown backend 'nonsense'"):
+            MLPClassifier(backend="nonsense").fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize(
+        ("parameters", "message"),
+        [
+            ({"activation": "softplus"}, "activation"),
+            ({"alpha": -1}, "alpha"),
+            ({"solver": "newton"}, "solver"),
+            ({"dtype": "float16"}, "dtype"),
+            ({"hidden_layer_sizes": (0,)}, "hidden_layer_sizes must be > 0"),
+        ],
+    )
+    def test_parameters(self, parameters, message):
+        with pytest.raises(ValueError, match=message):
+            MLPClassifier(**parameters).fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize("kind", ["classifier", "regressor"])
+    @pytest.mark.parametrize(
+        ("X", "y"),
+        [
+            (X_IRIS[:0], Y_IRIS[:0]),
+            (X_IRIS[:, 0], Y_IRIS),
+            (X_IRIS, Y_IRIS[:-1]),
+            (np.full((150, 4), np.nan), Y_IRIS),
+            (X_IRIS, np.full(150, np.nan)),
+            (np.full((150, 4), "a"), Y_IRIS),
+        ],
+        ids=["empty", "1-D", "lengths", "NaN in X", "NaN in y", "strings"],
+    )
+    def test_what_scikit_learn_rejects_is_rejected_with_its_message(self, kind, X, y):
+        theirs, ours = pair(kind)
+        with pytest.raises(ValueError, match=r".") as expected:
+            theirs.fit(X, y)
+        with pytest.raises(ValueError, match=r".") as actual:
+            ours.fit(X, y)
+        theirs_says = str(expected.value).replace("TheirClassifier", "MLPClassifier")
+        assert str(actual.value) == theirs_says
+
+    def test_not_fitted(self):
+        with pytest.raises(NotFittedError):
+            MLPClassifier().predict(X_IRIS)
+
+    def test_partial_fit_of_lbfgs(self):
+        assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+
+    def test_partial_fit_with_early_stopping(self):
+        with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+            MLPRegressor(early_stopping=True).partial_fit(X_IRIS, Y_IRIS)
+
+    def test_unknown_classes_in_partial_fit(self):
+        ours = MLPClassifier().partial_fit(X_IRIS, Y_IRIS, classes=[0, 1, 2])
+        with pytest.raises(ValueError, match=r"`y` has classes not in `self.classes_`"):
+            ours.partial_fit(X_IRIS, Y_IRIS + 1)
+
+    def test_other_classes_with_warm_start(self):
+        ours = MLPClassifier(warm_start=True, max_iter=2).fit(X_IRIS, Y_IRIS)
+        with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same"):
+            ours.fit(X_IRIS, Y_IRIS + 1)
+
+    @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
+    def test_convergence_warning_points_at_the_caller(self):
+        with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached") as caught:
+            MLPClassifier(max_iter=2).fit(X_IRIS, Y_IRIS)
+        assert caught[0].filename == __file__
+
+    def test_infinite_data_ends_with_scikit_learns_error(self):
+        X = np.random.RandomState(0).normal(size=(20, 2)) * 1e200
+        model = MLPRegressor(max_iter=3)
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite parameter"):
+            model.fit(X, X[:, 0])
