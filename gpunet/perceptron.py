@@ -348,6 +348,21 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             z, h = hypothesis(architecture, theta, place.columns(X), backend.primitives)
             return place, backend.xp.matrix_transpose(z), backend.xp.matrix_transpose(h)
 
+    # ------------------------------------------------------------------------ scikit-learn's
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's estimator with the same model: see `gpunet.interop.to_sklearn`."""
+        from gpunet.interop import to_sklearn  # noqa: PLC0415  # only for those who convert
+
+        return to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, **parameters: Any) -> Any:
+        """Return this estimator with scikit-learn's model: see `gpunet.interop.from_sklearn`."""
+        from gpunet.interop import from_sklearn  # noqa: PLC0415
+
+        return from_sklearn(cls, estimator, **parameters)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with NumPy arrays only: fit on a GPU, load anywhere."""
         state: dict[str, Any] = super().__getstate__()

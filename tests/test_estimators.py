@@ -302,6 +302,65 @@ class TestPickles:
         )
 
 
+class TestConversion:
+    """To scikit-learn and back: each goes on where the other would."""
+
+    @pytest.mark.parametrize("target", CLASSES)
+    @pytest.mark.parametrize("solver", ["adam", "sgd, invscaling"])
+    def test_there_and_back(self, solver, target):
+        y = CLASSES[target]
+        _, ours = pair("classifier", **SOLVERS[solver])
+        ours.fit(X_IRIS, y)
+        theirs = ours.to_sklearn()
+        np.testing.assert_array_equal(theirs.predict(X_IRIS), ours.predict(X_IRIS))
+        again = MLPClassifier.from_sklearn(theirs)
+        for a, b in zip(
+            ours.coefs_ + ours.intercepts_, again.coefs_ + again.intercepts_, strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(again.predict(X_IRIS), ours.predict(X_IRIS))
+        for _ in range(2):
+            ours.partial_fit(X_IRIS, y)
+            assert_same_model(theirs.partial_fit(X_IRIS, y), ours)
+            assert_same_model(again.partial_fit(X_IRIS, y), ours)
+
+    def test_regressors(self):
+        theirs, _ = pair("regressor", solver="sgd", learning_rate="adaptive", early_stopping=False)
+        theirs.fit(X_DIABETES, Y_DIABETES)
+        ours = MLPRegressor.from_sklearn(theirs, backend="numpy")
+        assert ours.backend == "numpy"
+        np.testing.assert_allclose(ours.predict(X_DIABETES), theirs.predict(X_DIABETES), atol=1e-12)
+        theirs.partial_fit(X_DIABETES, Y_DIABETES)
+        assert_same_model(theirs, ours.partial_fit(X_DIABETES, Y_DIABETES))
+
+    def test_unfitted(self):
+        theirs = MLPRegressor(alpha=0.3).to_sklearn()
+        assert isinstance(theirs, TheirRegressor)
+        assert theirs.alpha == 0.3
+        assert not hasattr(MLPRegressor.from_sklearn(theirs), "coefs_")
+
+    def test_the_copy_is_its_own(self):
+        _, ours = pair("classifier")
+        theirs = ours.fit(X_IRIS, Y_IRIS).to_sklearn()
+        before = ours.coefs_[0].copy()
+        theirs.partial_fit(X_IRIS, Y_IRIS)
+        np.testing.assert_array_equal(ours.coefs_[0], before)
+
+    def test_the_other_kind_is_refused(self):
+        with pytest.raises(
+            TypeError, match=r"MLPClassifier.from_sklearn takes .*not a MLPRegressor"
+        ):
+            MLPClassifier.from_sklearn(TheirRegressor())
+
+    def test_a_fit_on_a_device(self, backend):
+        ours = MLPClassifier(max_iter=3, random_state=0)
+        ours.fit(backend.asarray(X_IRIS), backend.asarray(Y_IRIS))
+        theirs = ours.to_sklearn()
+        assert type(theirs.coefs_[0]) is np.ndarray
+        expected = backend.to_host(ours.predict(backend.asarray(X_IRIS)))
+        np.testing.assert_array_equal(theirs.predict(X_IRIS), expected)
+
+
 class TestEveryBackend:
     @pytest.mark.parametrize("solver", ["adam, early stopping", "sgd, adaptive"])
     def test_host_data_is_computed_on_it_and_comes_back(self, backend, solver):

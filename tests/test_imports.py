@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict", "numba", "dask"}
 # Rooms for people may use NumPy for what lives on the host.
 FOR_PEOPLE = {
-    "arrow", "cli", "datasets", "estimators", "labels", "perceptron", "persistence", "placement", "plot",
+    "arrow", "cli", "datasets", "estimators", "interop", "labels", "perceptron", "persistence", "placement", "plot",
     "preparation", "report", "tables",
 }  # fmt: skip
 MATHEMATICS = sorted(
