@@ -218,6 +218,39 @@ class Softmax(Activation):
         return delta
 
 
+class GELU(Activation):
+    """g(z) = z Φ(z) in its usual form ½ z (1 + tanh(√(2/π) (z + 0.044715 z³))) (Hendrycks & Gimpel, 2016)."""
+
+    name = "gelu"
+
+    def _tanh(self, xp: Namespace, z: Array) -> Array:
+        return xp.tanh(_GELU_SCALE * (z + 0.044715 * z * z * z))
+
+    def g(self, xp: Namespace, z: Array) -> Array:
+        return 0.5 * z * (1.0 + self._tanh(xp, z))
+
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
+        tanh = self._tanh(xp, z)
+        inner = _GELU_SCALE * (1.0 + 3 * 0.044715 * z * z)
+        return 0.5 * (1.0 + tanh) + 0.5 * z * (1.0 - tanh * tanh) * inner
+
+
+_GELU_SCALE = math.sqrt(2.0 / math.pi)
+
+
+class SiLU(Activation):
+    """g(z) = z σ(z), also called swish; g' = σ(z) + a (1 − σ(z)) (Elfwing et al., 2018)."""
+
+    name = "silu"
+
+    def g(self, xp: Namespace, z: Array) -> Array:
+        return z * Sigmoid().g(xp, z)
+
+    def g_prime(self, xp: Namespace, z: Array, a: Array) -> Array:
+        sigma = Sigmoid().g(xp, z)
+        return sigma + a * (1.0 - sigma)
+
+
 class Exponential(Activation):
     """g(z) = eᶻ, its own derivative: the output for counts and rates, with the Poisson loss."""
 
@@ -274,9 +307,21 @@ class Custom(Activation):
 
 KNOWN: dict[str, type[Activation]] = {
     kind.name: kind
-    for kind in (Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, Maxout, Softmax, Exponential)
+    for kind in (
+        Identity,
+        Sigmoid,
+        Tanh,
+        ReLU,
+        LeakyReLU,
+        ELU,
+        Maxout,
+        GELU,
+        SiLU,
+        Softmax,
+        Exponential,
+    )
 }
-_ALIASES = {"logistic": "sigmoid", "linear": "identity", "leakyrelu": "leaky_relu"}
+_ALIASES = {"logistic": "sigmoid", "linear": "identity", "leakyrelu": "leaky_relu", "swish": "silu"}
 
 
 def get(spec: str | Activation) -> Activation:

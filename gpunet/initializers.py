@@ -146,7 +146,7 @@ def get(spec: str | Initializer) -> Initializer:
     """
     if isinstance(spec, Initializer):
         return spec
-    name = _ALIASES.get(spec, spec)
+    name = _ALIASES.get(spec, spec) if isinstance(spec, str) else None
     if name not in KNOWN:
         raise ValueError(f"Unknown initializer {spec!r}; known are {', '.join(KNOWN)}.")
     return KNOWN[name]()

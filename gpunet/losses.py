@@ -141,6 +141,102 @@ class MeanSquaredError(Loss):
         return 2.0 * (a - y)
 
 
+class AbsoluteError(Loss):
+    """Σ_k |a_k − y_k|: a regression to the median. The derivative at 0 is 0."""
+
+    name = "absolute_error"
+    canonical = "identity"
+    classification = False
+
+    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return xp.sum(xp.abs(a - y), axis=-2)
+
+    def derivative(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return xp.sign(a - y)
+
+    def canonical_delta(self, xp: Namespace, a: Array, y: Array) -> Array:
+        """Return sign(a − y)."""
+        return xp.sign(a - y)
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Σ_k ½ e² for |e| ≤ t, else t (|e| − t/2), with e = a − y: squared near, absolute far (Huber, 1964).
+
+    Raises
+    ------
+    ValueError
+        For a threshold t that isn't positive.
+    """
+
+    name = "huber"
+    canonical = "identity"
+    classification = False
+
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < math.inf:
+            raise ValueError(f"huber needs a finite threshold > 0, not {self.threshold}.")
+
+    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
+        size = xp.abs(a - y)
+        near = xp.minimum(size, self.threshold)
+        return xp.sum(near * (size - 0.5 * near), axis=-2)
+
+    def derivative(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return xp.maximum(xp.minimum(a - y, self.threshold), -self.threshold)
+
+    def canonical_delta(self, xp: Namespace, a: Array, y: Array) -> Array:
+        """Return the error, cut at ± the threshold."""
+        return self.derivative(xp, a, y)
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Σ_q max(q e, (q − 1) e) with e = y − a: output q learns the q-quantile (Koenker & Bassett, 1978).
+
+    With Q levels and K outputs, outputs 0 to K/Q − 1 belong to the first level, the next to the second, and so on; the
+    targets have the same K rows.
+
+    Raises
+    ------
+    ValueError
+        For no levels, or one outside (0, 1).
+    """
+
+    name = "quantile"
+    canonical = "identity"
+    classification = False
+
+    levels: tuple[float, ...] = (0.5,)
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(0.0 < q < 1.0 for q in self.levels):
+            raise ValueError(f"quantiles lie in (0, 1), but given were {list(self.levels)}.")
+
+    def _by_level(self, a: Array, y: Array) -> list[tuple[float, Array]]:
+        """Return each level with its outputs' y − a."""
+        rows = a.shape[-2] // len(self.levels)
+        error = y - a
+        return [(q, error[..., i * rows : (i + 1) * rows, :]) for i, q in enumerate(self.levels)]
+
+    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
+        costs = [xp.maximum(q * e, (q - 1.0) * e) for q, e in self._by_level(a, y)]
+        return xp.sum(xp.concat(costs, axis=-2), axis=-2)
+
+    def derivative(self, xp: Namespace, a: Array, y: Array) -> Array:
+        parts = [
+            xp.astype(e < 0.0, a.dtype) * (1.0 - q) - xp.astype(e > 0.0, a.dtype) * q
+            for q, e in self._by_level(a, y)
+        ]
+        return xp.concat(parts, axis=-2)
+
+    def canonical_delta(self, xp: Namespace, a: Array, y: Array) -> Array:
+        """Return 1 − q above the target and −q below it."""
+        return self.derivative(xp, a, y)
+
+
 class Poisson(Loss):
     """Σ_k y_k log(y_k / a_k) − y_k + a_k: half the Poisson deviance, for counts and rates y ≥ 0."""
 
@@ -178,6 +274,9 @@ KNOWN: dict[str, Loss] = {
         SoftmaxCrossEntropy(),
         SquaredError(),
         MeanSquaredError(),
+        AbsoluteError(),
+        Huber(),
+        Quantile(),
         Poisson(),
     )
 }
@@ -198,6 +297,6 @@ def get(spec: str | Loss) -> Loss:
     """
     if isinstance(spec, Loss):
         return spec
-    if spec not in KNOWN:
+    if not isinstance(spec, str) or spec not in KNOWN:
         raise ValueError(f"Unknown loss {spec!r}; known are {', '.join(KNOWN)}.")
     return KNOWN[spec]

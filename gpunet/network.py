@@ -55,7 +55,9 @@ class Architecture:
 
     Examples
     --------
-    >>> xor = Architecture((2, 2, 1), (g.Sigmoid(), g.Sigmoid()), losses.CrossEntropy())
+    >>> from gpunet.activations import Sigmoid
+    >>> from gpunet.losses import CrossEntropy
+    >>> xor = Architecture((2, 2, 1), (Sigmoid(), Sigmoid()), CrossEntropy())
     >>> xor.n_parameters  # Θ⁽¹⁾ is 2 × 3, Θ⁽²⁾ is 1 × 3
     9
     """

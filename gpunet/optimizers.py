@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import NoneType
 from typing import ClassVar
 
 from gpunet.typing import Array, Namespace
@@ -39,12 +40,16 @@ class Optimizer:
         """Return the factor of update number ``step`` = 1, 2, ... from its learning rate."""
         return learning_rate
 
-    def update(
-        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
-    ) -> tuple[Array, Slots]:
-        """Return θ and the slots after one step; consumes all but the rate.
+    def rates(self, step: int, learning_rate: float) -> tuple[float, ...]:
+        """Return all the numbers that `update` takes for a step: `rate`, and what else depends on it."""
+        return (self.rate(step, learning_rate),)
 
-        θ, gradient and slots have the shape (..., P); the rate broadcasts against them.
+    def update(
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
+    ) -> tuple[Array, Slots]:
+        """Return θ and the slots after one step; consumes all but the rates.
+
+        θ, gradient and slots have the shape (..., P); each of the `rates` broadcasts against them.
         """
         raise NotImplementedError
 
@@ -55,9 +60,9 @@ class GradientDescent(Optimizer):
     name = "gradient_descent"
 
     def update(
-        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
-        gradient *= rate
+        gradient *= rates[0]
         theta -= gradient
         return theta, slots
 
@@ -76,10 +81,10 @@ class Momentum(Optimizer):
         _check_range("momentum", self.momentum, 0.0, 1.0, closed=True)
 
     def update(
-        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
         (velocity,) = slots
-        gradient *= rate
+        gradient *= rates[0]
         velocity *= self.momentum
         velocity -= gradient
         theta += velocity
@@ -92,10 +97,10 @@ class Nesterov(Momentum):
     name = "nesterov"
 
     def update(
-        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
         (velocity,) = slots
-        gradient *= rate
+        gradient *= rates[0]
         velocity *= self.momentum
         velocity -= gradient
         theta -= gradient
@@ -131,7 +136,7 @@ class Adam(Optimizer):
         return learning_rate * correction
 
     def update(
-        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, rate: Array
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
         m, v = slots
         m *= self.beta_1
@@ -141,9 +146,84 @@ class Adam(Optimizer):
         gradient *= 1.0 - self.beta_2
         v += gradient
         step = m / (xp.sqrt(v) + self.epsilon)
-        step *= rate
+        step *= rates[0]
         theta -= step
         return theta, (m, v)
+
+
+class NAdam(Adam):
+    """Adam with Nesterov's momentum: its step takes β₁m + (1 − β₁)D in place of m (Dozat, 2016)."""
+
+    name = "nadam"
+
+    def update(
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
+    ) -> tuple[Array, Slots]:
+        m, v = slots
+        m *= self.beta_1
+        m += (1.0 - self.beta_1) * gradient
+        v *= self.beta_2
+        v += (1.0 - self.beta_2) * gradient * gradient
+        step = self.beta_1 * m + (1.0 - self.beta_1) * gradient
+        step /= xp.sqrt(v) + self.epsilon
+        step *= rates[0]
+        theta -= step
+        return theta, (m, v)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled decay: θ := θ − α_t m / (√v + ε) − α w θ (Loshchilov & Hutter, 2019).
+
+    ``decay`` w shrinks all parameters, biases too, as PyTorch's does; it takes the place of λ.
+    """
+
+    name = "adamw"
+
+    decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("decay", self.decay, 0.0, math.inf, closed=True)
+
+    def rates(self, step: int, learning_rate: float) -> tuple[float, ...]:
+        """Return α_t and α w."""
+        return self.rate(step, learning_rate), learning_rate * self.decay
+
+    def update(
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
+    ) -> tuple[Array, Slots]:
+        rate, shrink = rates
+        theta -= shrink * theta
+        return super().update(xp, theta, gradient, slots, rate)
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """v := ρ v + (1 − ρ) D²; θ := θ − α D / (√v + ε) (Tieleman & Hinton, 2012)."""
+
+    name = "rmsprop"
+    n_slots = 1
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("rho", self.rho, 0.0, 1.0, closed=True)
+        _check_range("epsilon", self.epsilon, 0.0, math.inf)
+
+    def update(
+        self, xp: Namespace, theta: Array, gradient: Array, slots: Slots, *rates: Array
+    ) -> tuple[Array, Slots]:
+        (v,) = slots
+        v *= self.rho
+        v += (1.0 - self.rho) * gradient * gradient
+        gradient /= xp.sqrt(v) + self.epsilon
+        gradient *= rates[0]
+        theta -= gradient
+        return theta, (v,)
 
 
 @dataclass(frozen=True)
@@ -170,15 +250,18 @@ class LBFGS:
 
 def _check_range(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:
     """Refuse a number outside (low, high), or [low, high) where the interval is closed below."""
+    if isinstance(value, str | NoneType | bool):
+        raise ValueError(f"{name} has to be a number, but is {value!r}.")
     if not isinstance(value, int | float):
-        return  # one setting for each of many networks
+        return  # an array: one setting for each of many networks
     if not (low < value < high or (closed and value == low)):
         interval = f"{'[' if closed else '('}{low:g}, {high:g})"
         raise ValueError(f"{name} has to lie in {interval}, but is {value}.")
 
 
 KNOWN: dict[str, type[Optimizer] | type[LBFGS]] = {
-    kind.name: kind for kind in (GradientDescent, Momentum, Nesterov, Adam, LBFGS)
+    kind.name: kind
+    for kind in (GradientDescent, Momentum, Nesterov, Adam, NAdam, AdamW, RMSProp, LBFGS)
 }
 _ALIASES = {"sgd": "gradient_descent", "gd": "gradient_descent", "l-bfgs": "lbfgs"}
 
@@ -207,7 +290,7 @@ def get(spec: str | Optimizer | LBFGS, learning_rate: float | None = None) -> Op
         if learning_rate is not None:
             raise ValueError(f"Give the learning rate once: inside {spec!r}.")
         return spec
-    name = _ALIASES.get(spec, spec)
+    name = _ALIASES.get(spec, spec) if isinstance(spec, str) else None
     if name not in KNOWN:
         raise ValueError(f"Unknown optimizer {spec!r}; known are {', '.join(KNOWN)}.")
     if learning_rate is None:

@@ -108,10 +108,10 @@ class Primitives:
         return self.xp.sum(delta, axis=-1)
 
     def update(
-        self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, rate: Array
+        self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
-        """Return θ and the optimizer's memory after one step; consumes all but the rate."""
-        return optimizer.update(self.xp, theta, gradient, slots, rate)
+        """Return θ and the optimizer's memory after one step; consumes all but the rates."""
+        return optimizer.update(self.xp, theta, gradient, slots, *rates)
 
 
 def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array:

@@ -29,8 +29,8 @@ class TrainingStep:
     """One step: gather a minibatch, cost and gradient by backpropagation, update.
 
     Called as ``step(primitives, carry, batch, data)`` with carry = (θ, slots, Σ cost · examples), batch = (examples'
-    indices (..., m), rate) and `Data`; returns the next carry and consumes the old. With leading axes on θ it
-    trains many networks, each with its own examples and rate.
+    indices (..., m), the optimizer's rates) and `Data`; returns the next carry and consumes the old. With leading axes
+    on θ it trains many networks, each with its own examples and rates.
     """
 
     architecture: Architecture
@@ -40,11 +40,11 @@ class TrainingStep:
         self,
         primitives: Primitives,
         carry: tuple[Array, Slots, Array],
-        batch: tuple[Array, Array],
+        batch: tuple[Array, ...],
         data: Data,
     ) -> tuple[Array, Slots, Array]:
         theta, slots, total = carry
-        examples, rate = batch
+        examples, *rates = batch
         x, y, weights, l2 = data
         cost, gradient = cost_and_gradient(
             self.architecture,
@@ -55,7 +55,7 @@ class TrainingStep:
             l2=l2,
             weights=None if weights is None else primitives.gather(weights, examples),
         )
-        theta, slots = primitives.update(self.optimizer, theta, gradient, slots, rate)
+        theta, slots = primitives.update(self.optimizer, theta, gradient, slots, *rates)
         total = total + cost * examples.shape[-1]
         return theta, slots, total
 
@@ -146,16 +146,17 @@ class Epochs:
         if state.slots is None:
             state.slots = self._optimizer.start(xp, state.theta)
         numbers = range(state.step + 1, state.step + 1 + self.steps)
-        rates = [self._optimizer.rate(number, learning_rate(number)) for number in numbers]
+        steps = [self._optimizer.rates(number, learning_rate(number)) for number in numbers]
+        rates = tuple(self._like(rate, state.theta) for rate in zip(*steps, strict=True))
         carry = (state.theta, state.slots, xp.zeros_like(state.theta[0]))
-        for batches in self._batches(self._order(state), self._like(rates, state.theta)):
+        for batches in self._batches(self._order(state), rates):
             carry = self._run(carry, batches, self._data, stop)
         state.theta, state.slots, total = carry
         state.step += self.steps
         state.epoch += 1
         return total / self.n
 
-    def _like(self, numbers: list[float], theta: Array) -> Array:
+    def _like(self, numbers: tuple[float, ...], theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(theta))
 
@@ -171,18 +172,18 @@ class Epochs:
             order = self._backend.xp.take(self._rows, order, axis=0)
         return order
 
-    def _batches(self, order: Array, rates: Array) -> list[tuple[Array, Array]]:
+    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the full batches as rows of one array, then the partial last one."""
         full = self.n // self.batch_size
         whole = full * self.batch_size
         parts = [
             (
                 self._backend.xp.reshape(order[:whole], (full, self.batch_size)),
-                rates[:full],
+                *(rate[:full] for rate in rates),
             )
         ]
         if whole < self.n:
-            parts.append((order[None, whole:], rates[full:]))
+            parts.append((order[None, whole:], *(rate[full:] for rate in rates)))
         return parts
 
 
