@@ -67,7 +67,7 @@ class Architecture:
     loss: Loss
 
     def __post_init__(self) -> None:
-        sizes, output = self.sizes, self.activations[-1]
+        sizes = self.sizes
         if len(sizes) < 2 or not all(isinstance(s, int) and s > 0 for s in sizes):
             raise ValueError(
                 f"A network has at least an input and an output layer, each with a whole number of units "
@@ -78,6 +78,7 @@ class Architecture:
                 f"L = {len(sizes)} layers {list(sizes)} need L - 1 = {len(sizes) - 1} activations (layers 2 to "
                 f"{len(sizes)}, the output's last), but {len(self.activations)} were given."
             )
+        output = self.activations[-1]
         (low, high), (lowest, highest) = output.range, self.loss.domain
         if low < lowest or high > highest:
             raise ValueError(
@@ -235,34 +236,45 @@ def cost_and_gradient(
     *,
     l2: Array | float | None = None,
     weights: Array | None = None,
+    dropout: tuple[float, ...] = (),
+    key: Array | None = None,
 ) -> tuple[Array, Array]:
     """Return J(Θ), shape (...), and ∂J/∂θ, shape (..., P), by backpropagation.
 
     The lecture's recursion over all examples at once: δ⁽ˡ⁾ = Θ⁽ˡ⁾ᵀ δ⁽ˡ⁺¹⁾ ∘ g'(z⁽ˡ⁾) and
-    D⁽ˡ⁾ = δ⁽ˡ⁺¹⁾ a⁽ˡ⁾ᵀ + λ/m Θ⁽ˡ⁾. The 1/m is in δ⁽ᴸ⁾ already. Parameters as for `cost`.
+    D⁽ˡ⁾ = δ⁽ˡ⁺¹⁾ a⁽ˡ⁾ᵀ + λ/m Θ⁽ˡ⁾. The 1/m is in δ⁽ᴸ⁾ already. Parameters as for `cost`, and:
+
+    Parameters
+    ----------
+    dropout : tuple of float
+        The share of each hidden layer's units that is dropped; () drops none.
+    key : int64 array of shape (...), optional
+        Which of them: see `gpunet.dropout.keep`.
     """
     xp, layers = primitives.xp, architecture.layers
     thetas = architecture.split(xp, theta)
     *hidden, (Theta, bias) = thetas
 
-    # forward: keep z and a of every layer
-    a, states = x, []
-    for (Theta_l, bias_l), layer in zip(hidden, layers, strict=False):
-        below = a
-        z, a = primitives.activate(xp.matmul(Theta_l, below), bias_l, layer.activation)
-        states.append((below, z))
+    # forward: keep z, a and what was dropped of every layer
+    below, states = x, []
+    for l, (Theta_l, bias_l) in enumerate(hidden):
+        z, a = primitives.activate(xp.matmul(Theta_l, below), bias_l, layers[l].activation)
+        into, kept = primitives.drop(a, key, l, dropout[l]) if dropout else (a, None)
+        states.append((below, z, a, kept))
+        below = into
     J, delta = primitives.output(
-        xp.matmul(Theta, a), bias, layers[-1].activation, architecture.loss, y, weights
+        xp.matmul(Theta, below), bias, layers[-1].activation, architecture.loss, y, weights
     )
 
     # backward: D of each layer, then δ of the layer below
-    D = [(xp.matmul(delta, xp.matrix_transpose(a)), primitives.bias_gradient(delta))]
+    D = [(xp.matmul(delta, xp.matrix_transpose(below)), primitives.bias_gradient(delta))]
     for l in reversed(range(len(hidden))):
         delta = xp.matmul(xp.matrix_transpose(thetas[l + 1][0]), delta)
-        below, z = states[l]
+        below, z, a, kept = states[l]
+        if kept is not None:
+            delta *= kept
         delta = primitives.pull_back(delta, z, a, layers[l].activation)
-        a = below
-        D.append((xp.matmul(delta, xp.matrix_transpose(a)), primitives.bias_gradient(delta)))
+        D.append((xp.matmul(delta, xp.matrix_transpose(below)), primitives.bias_gradient(delta)))
     D.reverse()
 
     if l2 is not None:

@@ -10,6 +10,7 @@ calls them through the backend's `Primitives` and never knows.
 from __future__ import annotations
 
 from gpunet.activations import Activation
+from gpunet.dropout import keep
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.sparse import SparseColumns
@@ -102,6 +103,14 @@ class Primitives:
         delta = loss.delta(self.xp, z, a, y, activation)
         delta *= share if weights is None else share[..., None, :]
         return cost, delta
+
+    def drop(self, a: Array, key: Array, layer: int, rate: float) -> tuple[Array, Array]:
+        """Return activations (..., units, m) with a share of them dropped, and the factor that did it.
+
+        Keeps ``a``. See `gpunet.dropout.keep`.
+        """
+        factor = keep(self.xp, a, key, layer, rate)
+        return a * factor, factor
 
     def bias_gradient(self, delta: Array) -> Array:
         """Return Σ_i δ_i, shape (..., rows), from δ (..., rows, m)."""

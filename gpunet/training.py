@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunet.backend import Backend, dtype_name
+from gpunet.dropout import key_of
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
-from gpunet.typing import Array, HostArray
+from gpunet.typing import Array, HostArray, Namespace
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
@@ -29,12 +30,14 @@ class TrainingStep:
     """One step: gather a minibatch, cost and gradient by backpropagation, update.
 
     Called as ``step(primitives, carry, batch, data)`` with carry = (θ, slots, Σ cost · examples), batch = (examples'
-    indices (..., m), the optimizer's rates) and `Data`; returns the next carry and consumes the old. With leading axes
-    on θ it trains many networks, each with its own examples and rates.
+    indices (..., m), dropout's key if it drops, the optimizer's rates) and `Data`; returns the next carry and consumes
+    the old. With leading axes on θ it trains many networks, each with its own examples, key and rates.
     """
 
     architecture: Architecture
     optimizer: Optimizer
+    dropout: tuple[float, ...] = ()
+    clip: float | None = None
 
     def __call__(
         self,
@@ -45,6 +48,7 @@ class TrainingStep:
     ) -> tuple[Array, Slots, Array]:
         theta, slots, total = carry
         examples, *rates = batch
+        key = rates.pop(0) if self.dropout else None
         x, y, weights, l2 = data
         cost, gradient = cost_and_gradient(
             self.architecture,
@@ -54,10 +58,24 @@ class TrainingStep:
             primitives,
             l2=l2,
             weights=None if weights is None else primitives.gather(weights, examples),
+            dropout=self.dropout,
+            key=key,
         )
+        if self.clip is not None:
+            gradient = clipped(primitives.xp, gradient, self.clip)
         theta, slots = primitives.update(self.optimizer, theta, gradient, slots, *rates)
         total = total + cost * examples.shape[-1]
         return theta, slots, total
+
+
+def clipped(xp: Namespace, gradient: Array, norm: float) -> Array:
+    """Return gradients (..., P) no longer than ``norm``, shortened where they were; consumes them.
+
+    Pascanu et al., 2013: ∂J/∂θ · min(1, norm / ‖∂J/∂θ‖).
+    """
+    length = xp.sqrt(xp.sum(gradient * gradient, axis=-1, keepdims=True))
+    gradient *= norm / xp.maximum(length, norm)
+    return gradient
 
 
 @dataclass
@@ -76,6 +94,8 @@ class TrainingState:
         The last epoch's order: each shuffle shuffles it again, as scikit-learn does.
     step, epoch : int
         How many steps and epochs there were.
+    seed : int
+        Dropout's; drawn from ``random`` when it is first needed.
     """
 
     theta: Array
@@ -84,6 +104,7 @@ class TrainingState:
     order: HostArray | None = None
     step: int = 0
     epoch: int = 0
+    seed: int | None = None
 
 
 class Epochs:
@@ -102,6 +123,10 @@ class Epochs:
         The examples to train on; None takes all.
     shuffle : bool
         Whether each epoch sees the examples in a new order.
+    dropout : tuple of float
+        The share of units to drop, one for each hidden layer; () drops none.
+    clip : float, optional
+        The length that a gradient may have.
     """
 
     def __init__(
@@ -114,13 +139,16 @@ class Epochs:
         batch_size: int,
         rows: Array | None = None,
         shuffle: bool = True,
+        dropout: tuple[float, ...] = (),
+        clip: float | None = None,
     ) -> None:
         self.n: int = data[0].shape[-1] if rows is None else rows.shape[-1]
         self.batch_size = min(batch_size, self.n)
         self.steps = math.ceil(self.n / self.batch_size)
         self._data, self._backend, self._optimizer = data, backend, optimizer
         self._rows, self._shuffle = rows, shuffle
-        step = TrainingStep(architecture, optimizer)
+        self._drops = any(dropout)
+        step = TrainingStep(architecture, optimizer, dropout if self._drops else (), clip)
         if isinstance(data[0], SparseColumns):  # gathered on the host, which can't be compiled
             self._run = Backend.compile(backend, step)
         else:
@@ -148,6 +176,11 @@ class Epochs:
         numbers = range(state.step + 1, state.step + 1 + self.steps)
         steps = [self._optimizer.rates(number, learning_rate(number)) for number in numbers]
         rates = tuple(self._like(rate, state.theta) for rate in zip(*steps, strict=True))
+        if self._drops:
+            if state.seed is None:
+                state.seed = int(state.random.randint(2**31 - 1))
+            keys = [key_of(state.seed, number) for number in numbers]
+            rates = (self._backend.asarray(keys, "int64"), *rates)
         carry = (state.theta, state.slots, xp.zeros_like(state.theta[0]))
         for batches in self._batches(self._order(state), rates):
             carry = self._run(carry, batches, self._data, stop)

@@ -50,7 +50,7 @@ def test_the_rooms_for_people_import_numpy_at_most(path):
 RANK = [
     {"typing"},
     {"activations"},
-    {"losses", "optimizers", "schedules", "initializers", "sparse"},
+    {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout"},
     {"primitives"},
     {"network", "scores", "backend"},
     {"runs", "description", "gradient_check"},
