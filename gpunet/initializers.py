@@ -32,7 +32,7 @@ class Initializer:
 
 
 class Zeros(Initializer):
-    """Θ = 0. All units of a layer then stay identical for ever: see the lecture's symmetry problem."""
+    """Θ = 0. All units of a layer then stay identical, up to rounding: the lecture's symmetry problem."""
 
     name = "zeros"
 

@@ -22,25 +22,26 @@ Callback = Callable[[Record], bool | None]
 
 @dataclass
 class EarlyStopping:
-    """Stops when a score hasn't grown by ``tolerance`` for ``patience`` epochs in a row.
+    """Stops when the validation score hasn't grown by ``tolerance`` for ``patience`` epochs in a row.
 
-    The parameters with the best score are kept in any case; ``patience=None`` never stops.
+    The parameters with the best score are kept in any case, of equally good ones those with the lowest validation cost;
+    ``patience=None`` never stops.
     """
 
     patience: int | None = None
     tolerance: float = 1e-4
-    monitor: str = "validation_score"
     best: float = -math.inf
+    cost: float = math.inf
     waited: int = 0
 
     def improved(self, record: Record) -> bool:
         """Take note of an epoch's record; return whether it is the best one so far."""
-        score = record[self.monitor]
+        score, cost = record["validation_score"], record["validation_cost"]
         self.waited = 0 if score >= self.best + self.tolerance else self.waited + 1
-        if not score > self.best:
-            return False
-        self.best = score
-        return True
+        if score > self.best or (score == self.best and cost < self.cost):
+            self.best, self.cost = score, cost
+            return True
+        return False
 
     @property
     def exhausted(self) -> bool:

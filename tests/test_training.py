@@ -478,3 +478,15 @@ class TestProgress:
     def test_it_is_silent_unless_asked(self, flowers, capsys):
         fitted(flowers, epochs=3)
         assert capsys.readouterr().out == ""
+
+
+class TestKeepingTheBest:
+    def test_of_equal_scores_the_lowest_cost_is_kept(self):
+        X = np.asarray([[-1.0], [1.0]] * 5)
+        y = np.asarray([0, 1] * 5)
+        network = gpunet.Network([1, 1], seed=0, backend="numpy")
+        network.fit(X, y, validation=(X, y), epochs=30, learning_rate=0.1)
+        scores = [record["validation_score"] for record in network.history]
+        assert scores[10:] == [1.0] * 20  # perfect long before the end
+        costs = [record["validation_cost"] for record in network.history]
+        assert network.cost(X, y) == min(costs)
