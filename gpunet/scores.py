@@ -42,7 +42,8 @@ def score(xp: Namespace, task: str, h: Array, y: Array, weights: Array | None) -
     if weights is not None:
         share = share[..., None, :]
     residual = xp.sum(share * (y - h) ** 2, axis=-1)
-    mean = xp.sum(share * y, axis=-1, keepdims=True)
+    first = y[..., :1]  # so that the mean of a constant is that constant, without rounding
+    mean = first + xp.sum(share * (y - first), axis=-1, keepdims=True)
     deviation = xp.sum(share * (y - mean) ** 2, axis=-1)
     constant = deviation == 0.0
     r2 = 1.0 - residual / xp.where(constant, xp.ones_like(deviation), deviation)
