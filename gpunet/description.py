@@ -46,16 +46,22 @@ def architecture_of(
     except TypeError:
         raise ValueError(f"sizes are whole numbers of units, s_1 to s_L, not {sizes!r}.") from None
     n_hidden = max(len(sizes) - 2, 0)
-    if isinstance(hidden, str | Activation):
-        hidden = [hidden] * n_hidden
-    elif len(hidden) != n_hidden:
+    kinds = _each(hidden, n_hidden)
+    if len(kinds) != n_hidden:
         raise ValueError(
-            f"hidden gives {len(hidden)} activations, but the network {list(sizes)} has {n_hidden} hidden layers "
+            f"hidden gives {len(kinds)} activations, but the network {list(sizes)} has {n_hidden} hidden layers "
             f"(layers 2 to {len(sizes) - 1}): give one for all, or one for each."
         )
     loss = losses.get(loss)
     last = activations.get(loss.canonical if output is None else output)
-    return Architecture(sizes, (*map(activations.get, hidden), last), loss)
+    return Architecture(sizes, (*kinds, last), loss)
+
+
+def _each(hidden: Hidden, n_hidden: int) -> list[Activation]:
+    """Return each hidden layer's activation; one that is given for all is repeated."""
+    if isinstance(hidden, Sequence) and not isinstance(hidden, str):
+        return [activations.get(kind) for kind in hidden]
+    return [activations.get(hidden)] * n_hidden
 
 
 def task_of(architecture: Architecture, task: str | None) -> str:
@@ -80,7 +86,9 @@ def task_of(architecture: Architecture, task: str | None) -> str:
     return task
 
 
-def sizes_of(thetas: Sequence[HostArray], hidden: Hidden) -> list[int]:
+def sizes_of(
+    thetas: Sequence[HostArray], hidden: Hidden, output: str | Activation | None = None
+) -> list[int]:
     """Return s_1 to s_L from matrices in the notes' shape (s_{l+1}, s_l + 1).
 
     Raises
@@ -89,9 +97,9 @@ def sizes_of(thetas: Sequence[HostArray], hidden: Hidden) -> list[int]:
         For matrices that don't chain.
     """
     n_hidden = len(thetas) - 1
-    kinds = [hidden] * n_hidden if isinstance(hidden, str | Activation) else list(hidden)
-    pieces = [activations.get(kind).pieces for kind in kinds]
-    pieces = (pieces + [1] * len(thetas))[: len(thetas)]
+    pieces = [kind.pieces for kind in _each(hidden, n_hidden)]
+    pieces = [*pieces, *[1] * len(thetas)][:n_hidden]  # a wrong number of them is refused later
+    pieces.append(1 if output is None else activations.get(output).pieces)
     sizes = [thetas[0].shape[1] - 1]
     for l, (Theta, k) in enumerate(zip(thetas, pieces, strict=True), start=1):
         rows, columns = Theta.shape

@@ -149,6 +149,8 @@ class Border:
         array = self.backend.asarray(values, self.dtype)
         if ndim is not None and array.ndim != ndim:
             raise ValueError(f"{name} has the shape {tuple(array.shape)}, but should be {ndim}-D.")
+        if array.ndim == 0:
+            raise ValueError(f"{name} is a single number (shape ()), not an array of examples.")
         if array.shape[0] == 0:
             raise ValueError(f"{name} has no rows: at least one example is needed.")
         if not self._all(self.backend.xp.isfinite(array)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import numbers
 import warnings
 from collections import Counter
@@ -63,6 +64,10 @@ def fit(
     }.items():
         if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
             raise ValueError(f"{name} has to be a whole number >= 1, but is {number!r}.")
+    if patience is not None and not (isinstance(patience, numbers.Integral) and patience >= 0):
+        raise ValueError(f"patience has to be a whole number >= 0, or None, but is {patience!r}.")
+    if not (isinstance(tolerance, numbers.Real) and 0.0 <= tolerance < math.inf):
+        raise ValueError(f"tolerance has to be a finite number >= 0, but is {tolerance!r}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch: give validation=0.1, say.")
     border.exclusive(data[1])

@@ -202,7 +202,7 @@ class Network:
         owner = backend_of(thetas) if backend is None and device is None else None
         chosen = owner or get_backend(backend, device)
         thetas, dtype = matrices(thetas, chosen, dtype)
-        sizes = description.sizes_of(thetas, hidden)
+        sizes = description.sizes_of(thetas, hidden, output)
         architecture = description.architecture_of(sizes, hidden, output, loss)
         network = cls.__new__(cls)
         network._describe(architecture, task, dtype, chosen)

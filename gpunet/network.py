@@ -337,8 +337,12 @@ def gradient_by_example(
 
 
 def _l2_factor(xp: Namespace, l2: Array | float, x: Array, weights: Array | None) -> Array | float:
-    """Return λ/W, shape (...)."""
-    return l2 / x.shape[-1] if weights is None else l2 / xp.sum(weights, axis=-1)
+    """Return λ/W, shape (...); 0 where all weights are 0, as in a minibatch of examples that don't count."""
+    if weights is None:
+        return l2 / x.shape[-1]
+    total = xp.sum(weights, axis=-1)
+    counts = xp.astype(total > 0.0, total.dtype)
+    return l2 * counts / xp.where(total > 0.0, total, xp.ones_like(total))
 
 
 def _half_square(xp: Namespace, architecture: Architecture, theta: Array) -> Array:

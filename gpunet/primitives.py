@@ -124,10 +124,11 @@ class Primitives:
 
 
 def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array:
-    """Return each example's share in an average: w_i / W, or 1/m for all."""
+    """Return each example's share in an average: w_i / W, or 1/m for all; 0 where all weights are 0."""
     if weights is None:
         return 1.0 / columns.shape[-1]
-    return weights / xp.sum(weights, axis=-1, keepdims=True)
+    total = xp.sum(weights, axis=-1, keepdims=True)
+    return weights / xp.where(total > 0.0, total, xp.ones_like(total))
 
 
 def mean_cost(xp: Namespace, cost: Array, share: Array | float) -> Array:
