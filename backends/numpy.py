@@ -5,6 +5,7 @@ Requires: numpy.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -34,6 +35,10 @@ class NumPyBackend(Backend):
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""
         return np.asarray(array)
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """Let infinity and NaN come silently, as on a GPU: a run that diverges is told of once, by gpunet."""
+        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
     @classmethod
     def of(cls, array: Any) -> Backend | None:

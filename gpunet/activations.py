@@ -1,7 +1,7 @@
 """Activation functions: g and its derivative g' side by side.
 
 Every function takes the namespace ``xp`` of its arrays, z of shape (..., units, m), and works on any
-leading axes. All of them are safe far out: no overflow and no NaN for |z| up to 1e4 in float32.
+leading axes. All of them but `Exponential` are safe far out: no overflow and no NaN for |z| up to 1e4 in float32.
 """
 
 from __future__ import annotations
@@ -170,8 +170,10 @@ class Maxout(Activation):
     pieces: int = 2
 
     def __post_init__(self) -> None:
-        if self.pieces < 2:
-            raise ValueError(f"maxout needs at least 2 pieces, not {self.pieces}.")
+        if not isinstance(self.pieces, int) or self.pieces < 2:
+            raise ValueError(
+                f"maxout needs a whole number of at least 2 pieces, not {self.pieces}."
+            )
 
     def _by_piece(self, xp: Namespace, z: Array) -> Array:
         """Return z (..., k·s, m) seen as (..., k, s, m)."""

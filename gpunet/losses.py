@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gpunet.activations import KNOWN as KNOWN_ACTIVATIONS
 from gpunet.activations import Activation
 from gpunet.typing import Array, Namespace
 
@@ -33,13 +34,13 @@ class Loss:
 
     def cost(self, xp: Namespace, z: Array, a: Array, y: Array, output: Activation) -> Array:
         """Return the cost of each example, shape (..., m), from output z and a = g(z)."""
-        if output.name == self.canonical:
+        if type(output) is KNOWN_ACTIVATIONS[self.canonical]:  # a name alone could be anybody's
             return self.cost_from_z(xp, z, a, y)
         return self.cost_from_a(xp, a, y)
 
     def delta(self, xp: Namespace, z: Array, a: Array, y: Array, output: Activation) -> Array:
         """Return δ⁽ᴸ⁾ = ∂cost/∂z of each example, in z's shape, a new array."""
-        if output.name == self.canonical:
+        if type(output) is KNOWN_ACTIVATIONS[self.canonical]:
             return self.canonical_delta(xp, a, y)
         return output.backward(xp, self.derivative(xp, a, y), z, a)
 

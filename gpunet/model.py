@@ -466,14 +466,13 @@ class Network:
         TrainingInterruptedWarning
             After Ctrl-C, which ends training after the step in hand; the best parameters so far are kept.
         """
-        _, data = self._enter(X, Y, l2, sample_weight)
-        if seed is not None:
-            from sklearn.utils import check_random_state  # noqa: PLC0415
+        from sklearn.utils import check_random_state  # noqa: PLC0415
 
-            self._random = check_random_state(seed)
+        _, data = self._enter(X, Y, l2, sample_weight)
+        random = self._random if seed is None else check_random_state(seed)
         result = fit(
             self._border,
-            TrainingState(self.backend.xp.asarray(self.theta, copy=True), self._random),
+            TrainingState(self.backend.xp.asarray(self.theta, copy=True), random),
             data,
             optimizer=optimizers.get(optimizer, learning_rate),
             schedule=schedules.get(schedule),
@@ -486,7 +485,7 @@ class Network:
             callbacks=callbacks,
             progress=progress,
         )
-        self.theta, self.history = result.theta, result.history
+        self.theta, self.history, self._random = result.theta, result.history, random
         report(result)
         return self
 

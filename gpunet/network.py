@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from gpunet.activations import Activation
+from gpunet.activations import Activation, Softmax
 from gpunet.losses import Loss
 from gpunet.primitives import Primitives, example_share, mean_cost
 from gpunet.typing import Array, Namespace
@@ -85,7 +85,7 @@ class Architecture:
                 f"Loss {self.loss.name!r} needs outputs in [{lowest:g}, {highest:g}], but {output.name!r} gives values "
                 f"in [{low:g}, {high:g}]. Use output={self.loss.canonical!r} or loss='squared_error'."
             )
-        if output.name == "softmax" and sizes[-1] == 1:
+        if isinstance(output, Softmax) and sizes[-1] == 1:
             raise ValueError(
                 "softmax over s_L = 1 output unit is always 1. Use output='sigmoid' with loss='cross_entropy', or two "
                 "output units."

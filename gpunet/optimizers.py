@@ -152,7 +152,10 @@ class Adam(Optimizer):
 
 
 class NAdam(Adam):
-    """Adam with Nesterov's momentum: its step takes β₁m + (1 − β₁)D in place of m (Dozat, 2016)."""
+    """Adam with Nesterov's momentum: its step takes β₁m + (1 − β₁)D in place of m.
+
+    After Dozat (2016), with Adam's own bias correction in place of his schedule of β₁.
+    """
 
     name = "nadam"
 

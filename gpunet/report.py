@@ -195,7 +195,7 @@ def _confusion_matrix(
     names = [str(label) for label in preparation.classes]
     K = len(names)
     side = min(max(4.8, 1.5 + 0.45 * K), 14.0)
-    figure.set_size_inches(side, side)
+    figure.set_size_inches(side + (2.0 if K > 25 else 0.0), side)  # room for the colour bar
     ax = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(
         truth,

@@ -4,11 +4,18 @@
 """
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from gpunet.backend import BackendUnavailableError, get_backend
+
+# Most of JAX's time here is compiling, and little of it is worth optimising. Read when JAX is imported.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 # array-api-strict's second device stands for a GPU everywhere: it refuses implicit conversion and mixing.
 BACKENDS = ("numpy", "array_api_strict:device1", "torch:cpu", "jax", "cupy")
@@ -48,7 +55,8 @@ def backend(request):
         if request.config.getoption("--backend") is not None:
             raise
         pytest.skip(str(error))
-    with found.active():
+    # The NumPy backend silences overflow; a test of the mathematics wants to hear of it.
+    with found.active(), np.errstate(over="warn", invalid="warn", divide="warn"):
         yield found
 
 

@@ -52,6 +52,7 @@ ELEMENTWISE = {
     "exp": (np.exp, np.exp),
 }
 ALL = [*ELEMENTWISE, "maxout", "maxout:3", "softmax"]
+LECTURE = ("cross_entropy", "softmax_cross_entropy", "squared_error", "mean_squared_error")
 # e^z leaves float32's range at 88.7; GELU and SiLU fall a little before they rise
 SAFE = [spec for spec in ALL if spec != "exp"]
 RISING = [spec for spec in ELEMENTWISE if spec not in ("exp", "gelu", "silu")]
@@ -242,7 +243,12 @@ class TestFarOut:
     @pytest.mark.parametrize("target", [0.0, 0.3, 1.0])
     @pytest.mark.parametrize(
         ("loss", "output"),
-        [(loss, output) for loss in losses.KNOWN for output in SAFE if fits(loss, output)],
+        [
+            (loss, output)
+            for loss in losses.KNOWN
+            for output in (SAFE if loss in LECTURE else ("identity", "sigmoid", "maxout"))
+            if fits(loss, output)
+        ],
     )
     def test_cost_and_delta_are_finite(self, backend, loss, output, target):
         loss, output, xp = losses.get(loss), activations.get(output), backend.xp

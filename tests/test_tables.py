@@ -185,9 +185,13 @@ def test_labels_keep_their_type_and_every_digit(tmp_path):
     assert read(open_table(tmp_path / "data.parquet"), y="label") == {"y": [large, 3]}
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_quoted_line_breaks_and_a_byte_order_mark(tmp_path):
-    table = open_table(written(tmp_path, '\ufeffx,word\n1,"two\nlines"\n2,"a,b"\n'))
-    assert read(table, x="label", word="label") == {"x": [1, 2], "word": ["two\nlines", "a,b"]}
+    table = open_table(written(tmp_path, "\ufeffx,word\n" + '1,"two\n\nlines"\n2,"a,b"\n' * 50))
+    assert read(table, x="label", word="label") == {
+        "x": [1, 2] * 50,
+        "word": ["two\n\nlines", "a,b"] * 50,
+    }
 
 
 def test_a_row_may_be_longer_than_a_block(monkeypatch, tmp_path):
