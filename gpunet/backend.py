@@ -182,6 +182,10 @@ class Backend:
         """``name:device``, which chooses this backend and device again."""
         return f"{self.name}:{self.device}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as what chooses it again."""
+        return get_backend, (self.spec,)
+
     def __repr__(self) -> str:
         return f"<backend {self.spec}>"
 

@@ -11,6 +11,8 @@ from sklearn.neural_network import MLPRegressor as TheirRegressor
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.preprocessing import LabelBinarizer
 
+from gpunet.activations import Activation, Identity, ReLU, Sigmoid, Tanh
+from gpunet.parameters import bounding, dropout_of
 from gpunet.placement import to_numpy
 from gpunet.typing import HostArray
 
@@ -38,7 +40,7 @@ def to_sklearn(estimator: Any) -> Any:
     Raises
     ------
     ValueError
-        For parameters that scikit-learn doesn't know.
+        For what scikit-learn can't express; the parameters are named.
 
     Examples
     --------
@@ -51,7 +53,8 @@ def to_sklearn(estimator: Any) -> Any:
     kind = TheirClassifier if hasattr(estimator, "predict_proba") else TheirRegressor
     theirs = kind()
     known = set(theirs.get_params())
-    theirs.set_params(**{k: v for k, v in estimator.get_params().items() if k in known})
+    parameters = _expressible(estimator, kind.__name__)
+    theirs.set_params(**{k: v for k, v in parameters.items() if k in known})
     theirs._validate_params()
     if not hasattr(estimator, "coefs_"):
         return theirs
@@ -69,6 +72,50 @@ def to_sklearn(estimator: Any) -> Any:
         slots, step = state["_optimizer_state"]
         theirs._optimizer = _their_optimizer(theirs, slots, step, state["_learning_rate"])
     return theirs
+
+
+# What scikit-learn can say of its own parameters, and the values of ours that say what it does anyway.
+_THEIR_VALUES = {
+    "solver": ("lbfgs", "sgd", "adam"),
+    "learning_rate": ("constant", "invscaling", "adaptive"),
+    "loss": ("squared_error", "poisson", "log_loss"),
+    "init": ("auto",),
+    "dropout": (0.0,),
+    "clip_norm": (None,),
+    "scoring": (None,),
+    "class_weight": (None,),
+}
+_THEIR_ACTIVATIONS: dict[type[Activation], str] = {
+    Identity: "identity",
+    Sigmoid: "logistic",
+    Tanh: "tanh",
+    ReLU: "relu",
+}
+
+
+def _expressible(estimator: Any, theirs: str) -> dict[str, Any]:
+    """Return the parameters with scikit-learn's names of activations, or refuse."""
+    parameters: dict[str, Any] = estimator.get_params()
+    hidden = parameters["hidden_layer_sizes"]
+    n_hidden = len(hidden) if hasattr(hidden, "__len__") else 1
+    kinds = {type(activation) for activation in bounding(parameters["activation"], n_hidden)}
+    if len(kinds) == 1 and kinds <= set(_THEIR_ACTIVATIONS):
+        parameters["activation"] = _THEIR_ACTIVATIONS[kinds.pop()]
+        refused = {}
+    else:
+        refused = {"activation": parameters["activation"]}
+    drops = dropout_of(parameters["dropout"], n_hidden)
+    parameters["dropout"] = drops or 0.0
+    for name, values in _THEIR_VALUES.items():
+        if name in parameters and parameters[name] not in values:
+            refused[name] = parameters[name]
+    if refused:
+        given = ", ".join(f"{name}={value!r}" for name, value in refused.items())
+        raise ValueError(
+            f"scikit-learn's {theirs} can't express {given}. Where one only says how to train, and only the trained "
+            "model matters, set it back on a copy.copy of the estimator first."
+        )
+    return parameters
 
 
 def _binarizer(classes: HostArray, task: str) -> LabelBinarizer:

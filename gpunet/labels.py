@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from gpunet.placement import Placement
+from gpunet.placement import Placement, to_numpy
 from gpunet.typing import Array
 
 
@@ -72,3 +73,38 @@ def decode(place: Placement, h: Array, classes: Any, task: str) -> Any:
     if isinstance(classes, np.ndarray):
         return classes[place.backend.to_host(chosen)]
     return xp.take(classes, chosen, axis=0)
+
+
+def weigh(
+    place: Placement, y: Array, weights: Array | None, class_weight: Any, classes: Any
+) -> Array:
+    """Return each example's weight (n,) times that of its class, on the device.
+
+    Parameters
+    ----------
+    place : Placement
+    y : array of shape (1, n) for two classes, else (K, n)
+        Targets of 0 and 1.
+    weights : array of shape (n,), optional
+    class_weight : 'balanced' or dict
+        Balanced, every class has the same sum of weights.
+    classes : array of shape (K,)
+
+    Raises
+    ------
+    ValueError
+        For a dict that doesn't have the classes.
+    """
+    xp, n = place.backend.xp, y.shape[-1]
+    K = classes.shape[0]
+    one_hot = xp.concat([1.0 - y, y], axis=0)[:K, :] if K <= 2 else y
+    if class_weight == "balanced":
+        counts = xp.sum(one_hot if weights is None else one_hot * weights, axis=1)
+        present = counts > 0.0  # a class whose examples all weigh nothing has no weight to balance
+        n_present = xp.sum(xp.astype(present, counts.dtype))
+        each = xp.sum(counts) / (n_present * xp.where(present, counts, xp.ones_like(counts)))
+    else:
+        known = to_numpy(classes)
+        each = place.vector(compute_class_weight(class_weight, classes=known, y=known))
+    by_class = xp.reshape(xp.matmul(xp.reshape(each, (1, K)), one_hot), (n,))
+    return by_class if weights is None else by_class * weights

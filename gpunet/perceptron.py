@@ -7,75 +7,57 @@ The training loop, its stopping rules and the order in which random numbers are 
 from __future__ import annotations
 
 import math
-import warnings
-from itertools import pairwise
-from numbers import Integral, Real
+import operator
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from gpunet import parameters
 from gpunet.activations import get as activation_of
-from gpunet.backend import Backend, dtype_name
+from gpunet.backend import dtype_name
+from gpunet.features import HiddenFeatures
 from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
-from gpunet.network import Architecture, hypothesis
-from gpunet.optimizers import Adam, Momentum, Nesterov, Optimizer
+from gpunet.monitor import CallbackSupportMixin, Monitor
+from gpunet.network import Architecture
 from gpunet.placement import Placement, to_numpy
-from gpunet.runs import Interruption
-from gpunet.scores import score
-from gpunet.training import Data, Epochs, TrainingState
+from gpunet.primitives import Primitives
+from gpunet.stochastic import StochasticFit
+from gpunet.training import Data
 from gpunet.typing import Array
+from gpunet.validation import Evaluation, Validation
 
-SOLVERS = ("lbfgs", "sgd", "adam")
 
+class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # type: ignore[misc]
+    """The base class of both estimators; `gpunet.parameters` lists the parameters."""
 
-class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """The base class of both estimators; their docstrings list the parameters."""
+    _parameter_constraints: ClassVar[dict[str, Any]] = parameters.CONSTRAINTS
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions(set(SOLVERS))],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [None, str, Backend],
-        "device": [None, str],
-        "dtype": [None, StrOptions({"float32", "float64"})],
-    }
-
-    def __init__(self, **parameters: Any) -> None:
-        for name, value in parameters.items():
-            setattr(self, name, value)
+    def _keep(self, given: dict[str, Any]) -> None:
+        """Set the parameters, given as the ``locals()`` of ``__init__``."""
+        for name, value in given.items():
+            if name != "self":
+                setattr(self, name, value)
 
     # ------------------------------------------------------- what the two estimators differ in
 
-    def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Array:
+    def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
         """Return targets (n, K) where the data is, having learned what they mean."""
         raise NotImplementedError
+
+    def _encode_more(self, place: Placement, y: Any, name: str) -> Any:
+        """Return the targets (n, K) of validation data, which have to mean the same."""
+        raise NotImplementedError
+
+    def _weigh(
+        self, place: Placement, y: Array, weights: Array | None, *, incremental: bool
+    ) -> Array | None:
+        """Return the weights (n,) of examples with targets y (K, n), on the device."""
+        return weights
 
     def _loss_and_output(self) -> tuple[Loss, str]:
         """Return the loss and scikit-learn's name of the output activation."""
@@ -85,6 +67,10 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         """Return one of `gpunet.scores.TASKS`."""
         raise NotImplementedError
 
+    def _scored_rows(self) -> slice:
+        """Return the outputs that the validation score is about."""
+        return slice(None)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -93,30 +79,42 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     # ------------------------------------------------------------------------------- fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        incremental: bool,
+    ) -> Any:
         """Fit, or move on by one epoch."""
-        hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
-        if np.any(np.array(hidden) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-
-        place = Placement.of(self, X)
-        X, y = place.validate(self, X, y, reset=first)
-        weights = place.weights(sample_weight, X)
+        own = X_val is not None or y_val is not None
+        place, data, theta = self._prepare(
+            X, y, sample_weight, first=first, incremental=incremental, own_validation=own
+        )
+        given, architecture = (X, y, sample_weight), self._architecture()
         with place.backend.active():
-            y = self._encode(place, y, incremental=incremental)
-            x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
-            self._random_state = check_random_state(self.random_state)
-            if first:
-                self._initialize([X.shape[1], *hidden, y.shape[0]], place)
-            self._place_spec = None if place.host else place.backend.spec
-            data = (x, y, weights, float(self.alpha))
-            theta = self._architecture().unroll(place.backend.xp, self._thetas(place))
+            validation = None
+            if own:
+                validation = Validation.of(self, place, X_val, y_val, self.n_outputs_)
+            monitor = Monitor(
+                self, given, lambda theta: self._fitted(place, theta), tasks=not incremental
+            )
             if self.solver == "lbfgs":
-                theta = self._fit_lbfgs(place.backend, theta, data)
+                theta = self._fit_lbfgs(place, theta, data, monitor)
             else:
-                theta = self._fit_stochastic(place.backend, theta, data, incremental=incremental)
+                if self.early_stopping and incremental:
+                    raise ValueError("partial_fit does not support early_stopping=True")
+                rows = None
+                if self.early_stopping and validation is None:
+                    rows, validation = Validation.split(self, place, data, given)
+                fit = StochasticFit(
+                    self, place, architecture, data, rows=rows, validation=validation, monitor=monitor
+                )  # fmt: skip
+                theta = fit.run(theta, incremental=incremental)
             self._set_coefs(place, theta)
             finite = place.backend.xp.all(place.backend.xp.isfinite(theta))
             if not bool(place.backend.to_host(finite)):
@@ -124,19 +122,65 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
                     "Solver produced non-finite parameter weights. The input data may contain large values and need "
                     "to be preprocessed."
                 )
+            monitor.close()
         return self
 
-    def _initialize(self, sizes: list[int], place: Placement) -> None:
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        incremental: bool = False,
+        own_validation: bool = False,
+    ) -> tuple[Placement, Data, Array]:
+        """Return where to train, the data on the device, and the θ to start from."""
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        parameters.check(self, hidden, validation=own_validation)
+        place = Placement.of(self, X)
+        X, y = place.validate(self, X, y, reset=first)
+        weights = place.weights(sample_weight, X)
+        with place.backend.active():
+            y = self._encode(place, y, incremental=incremental)
+            x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
+            weights = self._weigh(place, y, weights, incremental=incremental)
+            self._random_state = check_random_state(self.random_state)
+            if first:
+                sizes = [X.shape[1], *map(operator.index, hidden), y.shape[0]]
+                self._described = self._describe(sizes)
+                self._initialize(self._described, place)
+            else:
+                self.__dict__.pop("_described", None)  # parameters may have changed since
+            if first or not hasattr(self, "history_"):
+                self.history_: list[dict[str, float]] = []
+            self._place_spec = None if place.host else place.backend.spec
+            l2 = None if self.solver == "adamw" else float(self.alpha)
+            theta = self._architecture().unroll(place.backend.xp, self._thetas(place))
+        return place, (x, y, weights, l2), theta
+
+    def _initialize(self, architecture: Architecture, place: Placement) -> None:
         """Draw the initial parameters in scikit-learn's order and set what a first fit sets."""
         self.n_iter_, self.t_ = 0, 0
-        self.n_outputs_, self.n_layers_ = sizes[-1], len(sizes)
+        self.n_outputs_, self.n_layers_ = architecture.sizes[-1], len(architecture.sizes)
         self.out_activation_ = self._loss_and_output()[1]
         self.coefs_, self.intercepts_ = [], []
-        factor = 2.0 if self.activation == "logistic" else 6.0
-        for inputs, units in pairwise(sizes):
-            bound = math.sqrt(factor / (inputs + units))
-            coefs = self._random_state.uniform(-bound, bound, (inputs, units))
-            intercepts = self._random_state.uniform(-bound, bound, units)
+        initializer = parameters.initializer_of(self.init)
+        bounding = parameters.bounding(self.activation, len(architecture.layers) - 1)
+        for layer, activation in zip(architecture.layers, bounding, strict=True):
+            if initializer is not None:
+                Theta, intercepts = initializer(
+                    self._random_state, layer.inputs, layer.units, layer.rows
+                )
+                coefs = Theta.T
+            else:
+                factor = 2.0 if activation.name == "sigmoid" else 6.0
+                bound = math.sqrt(factor / (layer.inputs + layer.units))
+                coefs = self._random_state.uniform(-bound, bound, (layer.inputs, layer.rows))
+                intercepts = self._random_state.uniform(-bound, bound, layer.rows)
             self.coefs_.append(place.parameters(coefs))
             self.intercepts_.append(place.parameters(intercepts))
         if self.solver != "lbfgs":
@@ -146,12 +190,19 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             self.best_validation_score_: Any = -np.inf if self.early_stopping else None
             self.best_loss_: Any = None if self.early_stopping else np.inf
 
-    def _architecture(self) -> Architecture:
-        """Return the network's description."""
-        sizes = (self.coefs_[0].shape[0], *(coefs.shape[1] for coefs in self.coefs_))
-        hidden = activation_of(self.activation)
+    def _describe(self, sizes: Sequence[int]) -> Architecture:
+        hidden = parameters.activations_of(self.activation, len(sizes) - 2)
         loss, output = self._loss_and_output()
-        return Architecture(sizes, (*[hidden] * (len(sizes) - 2), activation_of(output)), loss)
+        return Architecture(tuple(sizes), (*hidden, activation_of(output)), loss)
+
+    def _architecture(self) -> Architecture:
+        """Return the fitted network's description."""
+        if "_described" not in self.__dict__:
+            hidden = parameters.activations_of(self.activation, len(self.coefs_) - 1)
+            pieces = [*(activation.pieces for activation in hidden), 1]
+            units = (c.shape[1] // k for c, k in zip(self.coefs_, pieces, strict=True))
+            self._described = self._describe([self.coefs_[0].shape[0], *units])
+        return self._described
 
     def _thetas(self, place: Placement) -> list[tuple[Array, Array]]:
         """Return each layer's Θ and bias on the device; views of ``coefs_`` where they are there already."""
@@ -161,171 +212,54 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
             for coefs, intercepts in zip(self.coefs_, self.intercepts_, strict=True)
         ]
 
-    def _set_coefs(self, place: Placement, theta: Array) -> None:
-        """Set ``coefs_`` and ``intercepts_`` from θ."""
+    def _fitted(self, place: Placement, theta: Array) -> dict[str, Any]:
+        """Return ``coefs_`` and ``intercepts_`` for θ."""
         xp = place.backend.xp
         layers = self._architecture().split(xp, theta)
-        self.coefs_ = [place.leave(xp.matrix_transpose(Theta)) for Theta, _ in layers]
-        self.intercepts_ = [place.leave(bias) for _, bias in layers]
+        return {
+            "coefs_": [place.leave(xp.matrix_transpose(Theta)) for Theta, _ in layers],
+            "intercepts_": [place.leave(bias) for _, bias in layers],
+        }
 
-    def _fit_lbfgs(self, backend: Backend, theta: Array, data: Data) -> Array:
+    def _set_coefs(self, place: Placement, theta: Array) -> None:
+        """Set ``coefs_`` and ``intercepts_`` from θ."""
+        self.__dict__.update(self._fitted(place, theta))
+
+    def _fit_lbfgs(self, place: Placement, theta: Array, data: Data, monitor: Monitor) -> Array:
         """Minimise over all examples with SciPy's L-BFGS-B."""
         import scipy.optimize  # noqa: PLC0415  # slow to import
         from sklearn.utils.optimize import _check_optimize_result  # noqa: PLC0415
+
+        backend, dtype, stopped = place.backend, dtype_name(theta), False
+        evaluate = Evaluation(self, place, self._architecture(), data)
+
+        def after_iteration(intermediate_result: Any) -> None:
+            nonlocal stopped
+            record = {"loss": float(intermediate_result.fun)}
+            now = backend.asarray(intermediate_result.x, dtype)
+            monitor.begin()
+            if self.track_scores:
+                record = {
+                    **evaluate(backend.asarray(intermediate_result.fun, dtype), now),
+                    **record,
+                }
+            if monitor.end(record, now):
+                stopped = True
+                raise StopIteration
 
         found = scipy.optimize.minimize(
             cost_function(self._architecture(), data, backend, theta),
             backend.to_host(theta).astype(np.float64),
             method="L-BFGS-B",
             jac=True,
+            callback=after_iteration,
             options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
         )
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
+        self.n_iter_ = (
+            found.nit if stopped else _check_optimize_result("lbfgs", found, self.max_iter)
+        )
         self.loss_ = float(found.fun)
-        return backend.asarray(found.x, dtype_name(theta))
-
-    def _optimizer_of(self) -> Optimizer:
-        """Return the update rule that the parameters describe."""
-        if self.solver == "adam":
-            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
-        rule = Nesterov if self.nesterovs_momentum else Momentum
-        return rule(self.learning_rate_init, self.momentum)
-
-    def _fit_stochastic(
-        self, backend: Backend, theta: Array, data: Data, *, incremental: bool
-    ) -> Array:
-        """Train by minibatches until scikit-learn's rules say stop; return θ."""
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        optimizer, xp = self._optimizer_of(), backend.xp
-        state = TrainingState(theta, self._random_state)
-        slots, step = getattr(self, "_optimizer_state", (None, 0))
-        if incremental and slots is not None:
-            state.slots = tuple(backend.asarray(slot, dtype_name(theta)) for slot in slots)
-            state.step = step
-        else:
-            self._learning_rate = float(self.learning_rate_init)
-        rows, held = self._split(backend, data) if self.early_stopping else (None, None)
-        n = data[0].shape[-1] if rows is None else rows.shape[-1]
-        epochs = Epochs(
-            self._architecture(),
-            data,
-            backend=backend,
-            optimizer=optimizer,
-            batch_size=self._batch_size(n),
-            rows=rows,
-            shuffle=self.shuffle,
-        )
-        # What is kept where no epoch improves: at first the initial parameters; in scikit-learn a warm start trains
-        # on the very arrays that hold the best ones, and so keeps the last.
-        best = xp.asarray(theta, copy=True) if self.t_ == 0 else None
-        self.n_iter_ = 0
-        with Interruption() as interruption:
-            for _ in range(self.max_iter):
-                cost = epochs.run(
-                    state, lambda _: self._learning_rate, lambda: interruption.requested
-                )
-                if interruption.requested:
-                    warnings.warn("Training interrupted by user.", stacklevel=5)
-                    break
-                self._record(backend, cost, state.theta, held)
-                self.t_ += n
-                if (
-                    self.early_stopping
-                    and self.validation_scores_[-1] > self.best_validation_score_
-                ):
-                    self.best_validation_score_ = self.validation_scores_[-1]
-                    best = xp.asarray(state.theta, copy=True)
-                if self.solver == "sgd" and self.learning_rate == "invscaling":
-                    self._learning_rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
-                if self._no_improvement_count > self.n_iter_no_change:
-                    if self._is_stopping():
-                        break
-                    self._no_improvement_count = 0
-                if incremental:
-                    break
-                if self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=5,
-                    )
-        self._optimizer_state = (state.slots, state.step)
-        return state.theta if best is None or not self.early_stopping else best
-
-    def _batch_size(self, n: int) -> int:
-        if self.batch_size == "auto":
-            return min(200, n)
-        if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-                stacklevel=6,
-            )
-        return int(min(self.batch_size, n))
-
-    def _split(self, backend: Backend, data: Data) -> tuple[Array, Any]:
-        """Return the rows to train on, and x, y, weights to validate on, split as scikit-learn splits."""
-        x, y, weights, _ = data
-        n = x.shape[-1]
-        stratify = None
-        if self._task() == "binary":  # scikit-learn stratifies when there is one output
-            stratify = backend.to_host(y[0, :])
-        train_rows, held_rows = train_test_split(
-            np.arange(n),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=stratify,
-        )
-        if held_rows.size < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        held, gather = backend.asarray(held_rows), backend.primitives.gather
-        w_held = None if weights is None else gather(weights, held)
-        return backend.asarray(train_rows), (gather(x, held), gather(y, held), w_held)
-
-    def _record(self, backend: Backend, cost: Array, theta: Array, held: Any) -> None:
-        """Note an epoch's loss and score, read from the device at once, and whether it improved."""
-        xp = backend.xp
-        told = [cost]
-        if held is not None:
-            x, y, weights = held
-            _, h = hypothesis(self._architecture(), theta, x, backend.primitives)
-            told.append(score(xp, self._task(), h, y, weights))
-        self.loss_, *scores = backend.to_host(xp.stack(told)).tolist()
-        self.n_iter_ += 1
-        self.loss_curve_.append(self.loss_)
-        if self.verbose:
-            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")  # noqa: T201
-        if held is not None:
-            last = scores[0] if math.isfinite(scores[0]) else math.nan
-            self.validation_scores_.append(last)
-            if self.verbose:
-                print(f"Validation score: {last:f}")  # noqa: T201
-            worse = last < self.best_validation_score_ + self.tol
-        else:
-            worse = self.loss_ > self.best_loss_ - self.tol
-            self.best_loss_ = min(self.best_loss_, self.loss_)
-        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
-
-    def _is_stopping(self) -> bool:
-        """Return whether no improvement ends the run, or lowers the learning rate instead."""
-        what = "Validation score" if self.early_stopping else "Training loss"
-        message = (
-            f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-            "consecutive epochs."
-        )
-        stopping, then = True, "Stopping."
-        if self.solver == "sgd" and self.learning_rate == "adaptive":
-            if self._learning_rate <= 1e-6:
-                then = "Learning rate too small. Stopping."
-            else:
-                self._learning_rate /= 5.0
-                stopping, then = False, f"Setting learning rate to {self._learning_rate:f}"
-        if self.verbose:
-            print(f"{message} {then}")  # noqa: T201
-        return stopping
+        return backend.asarray(found.x, dtype)
 
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":
@@ -336,17 +270,41 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     # ---------------------------------------------------------------------------- predicting
 
-    def _outputs(self, X: Any, method: str) -> tuple[Placement, Array, Array]:
-        """Return where the data is, and z⁽ᴸ⁾ and h of every example as rows (n, K) there."""
-        check_is_fitted(self)
+    def _outputs(
+        self, X: Any, method: str, depth: int | None = None
+    ) -> tuple[Placement, Array, Array]:
+        """Return where the data is, and z and a of every example as rows (n, units) there.
+
+        Those of the output layer, or after ``depth`` matrices Θ.
+        """
+        if "coefs_" not in self.__dict__:
+            check_is_fitted(self)
         place = Placement.like_fit(self, X, method)
         X = place.validate_again(self, X)
         backend = place.backend
         with backend.active():
-            architecture = self._architecture()
-            theta = architecture.unroll(backend.xp, self._thetas(place))
-            z, h = hypothesis(architecture, theta, place.columns(X), backend.primitives)
-            return place, backend.xp.matrix_transpose(z), backend.xp.matrix_transpose(h)
+            z, a = _forward(
+                self._architecture(),
+                self._thetas(place)[:depth],
+                place.columns(X),
+                backend.primitives,
+            )
+            return place, backend.xp.matrix_transpose(z), backend.xp.matrix_transpose(a)
+
+    def learning_rate_range(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        low: float = 1e-6,
+        high: float = 1.0,
+        steps: int = 100,
+    ) -> Any:
+        """Return how the loss goes while the learning rate grows: see `gpunet.rate_range`."""
+        from gpunet.rate_range import learning_rate_range  # noqa: PLC0415  # only for those who ask
+
+        return learning_rate_range(self, X, y, sample_weight, low=low, high=high, steps=steps)
 
     # ------------------------------------------------------------------------ scikit-learn's
 
@@ -363,9 +321,41 @@ class BasePerceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
         return from_sklearn(cls, estimator, **parameters)
 
+    def __copy__(self) -> Any:
+        """Return a shallow copy, which stays where the fit was; a pickle's state would not."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with NumPy arrays only: fit on a GPU, load anywhere."""
         state: dict[str, Any] = super().__getstate__()
-        state = {name: to_numpy(value) for name, value in state.items()}
+        state = {name: to_numpy(value) for name, value in state.items() if name != "_described"}
         state["_place_spec"] = None
         return state
+
+
+def _forward(
+    architecture: Architecture,
+    thetas: Sequence[tuple[Array, Array]],
+    x: Array,
+    primitives: Primitives,
+    *,
+    at_once: int = 2**22,
+) -> tuple[Array, Array]:
+    """Return z and a (units, n) after the given matrices Θ, with no more than ``at_once`` numbers of a layer held.
+
+    `gpunet.network.hypothesis` does the same for the flat θ of training, which a prediction needn't unroll.
+    """
+    xp, n = primitives.xp, x.shape[-1]
+    chunk = max(1, at_once // max(layer.rows for layer in architecture.layers))
+    parts = []
+    for start in range(0, n, chunk):
+        a = x[..., start : min(start + chunk, n)]
+        for (Theta, bias), layer in zip(thetas, architecture.layers, strict=False):
+            z, a = primitives.activate(xp.matmul(Theta, a), bias, layer.activation)
+        parts.append((z, a))
+    if len(parts) == 1:
+        return parts[0]
+    zs, activated = zip(*parts, strict=True)
+    return xp.concat(zs, axis=-1), xp.concat(activated, axis=-1)

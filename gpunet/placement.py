@@ -10,7 +10,9 @@ from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
+    _check_y,
     check_consistent_length,
+    column_or_1d,
     validate_data,
 )
 
@@ -97,6 +99,9 @@ class Placement:
 
     def validate_again(self, estimator: Any, X: Any) -> Any:
         """Return the X of a fitted estimator's method, checked against that of `fit`."""
+        if self.host and _is_as_fitted(estimator, X):
+            self.dtype = X.dtype.name
+            return X
         fitted = dtype_name(estimator.coefs_[0])
         if self.host:
             X = validate_data(
@@ -111,6 +116,41 @@ class Placement:
         given = dtype_name(X)
         self.dtype = estimator.dtype or max(fitted, given)  # "float64" > "float32"
         return X
+
+    def validate_more(
+        self, estimator: Any, X: Any, y: Any, X_name: str, y_name: str
+    ) -> tuple[Any, Any]:
+        """Return more X and y, checked against the X and y that `validate` has checked.
+
+        Raises
+        ------
+        ValueError
+            With the name of the one that doesn't fit.
+        """
+        owner = backend_of([X])
+        here = None if self.host else self.backend.spec
+        there = None if owner is None else owner.spec
+        if here != there:
+            raise ValueError(
+                f"{X_name} is on {there or 'the host'}, but X is on {here or 'the host'}: move one to the other first."
+            )
+        try:
+            if self.host:
+                X = validate_data(
+                    estimator, X, accept_sparse=["csr", "csc"], dtype=self.dtype, reset=False
+                )
+            else:
+                X = self._validate_native(estimator, X, reset=False)
+        except ValueError as error:
+            raise ValueError(f"{X_name}: {error}") from None
+        y = self._follow(y)
+        try:
+            if self.host:
+                y = _check_y(y, multi_output=True, y_numeric=estimator._task_is_numeric)
+            check_consistent_length(X, y)
+        except ValueError as error:
+            raise ValueError(f"{y_name}: {error}") from None
+        return X, y
 
     def _validate_native(self, estimator: Any, X: Array, *, reset: bool) -> Array:
         """Do what `validate_data` does, for an array on a device."""
@@ -176,6 +216,30 @@ class Placement:
         if not self.host:
             return self.backend.xp.asarray(array, copy=True)
         return np.array(self.backend.to_host(array), order="C")
+
+
+def _is_as_fitted(estimator: Any, X: Any) -> bool:
+    """Return whether X is plainly what `fit` saw, a finite array of its dtype and width.
+
+    Then `validate_data` has nothing to do, and it takes longer than to predict one example.
+    """
+    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype != estimator.coefs_[0].dtype:
+        return False
+    if X.shape[1] != estimator.n_features_in_ or X.shape[0] == 0 or not X.flags.c_contiguous:
+        return False
+    if "feature_names_in_" in estimator.__dict__ or estimator.dtype not in (None, X.dtype.name):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(X.sum()))
+
+
+def column_of(place: Placement, y: Any) -> Any:
+    """Return y (n, 1) as (n,), with scikit-learn's warning; anything else as it is."""
+    if y.ndim != 2 or y.shape[1] != 1:
+        return y
+    if place.host:
+        return column_or_1d(y, warn=True)
+    return y[:, 0]
 
 
 def to_numpy(value: Any) -> Any:

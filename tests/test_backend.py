@@ -1,7 +1,9 @@
 """Choosing where to run, and what every backend promises."""
 
+import copy
 import importlib.metadata
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -264,6 +266,10 @@ class TestEveryBackend:
 
     def test_the_spec_chooses_it_again(self, backend):
         assert get_backend(backend.spec).spec == backend.spec
+
+    def test_pickles_and_copies_choose_it_again(self, backend):
+        assert pickle.loads(pickle.dumps(backend)).spec == backend.spec
+        assert copy.deepcopy(backend).spec == backend.spec
 
     def test_what_is_created_lives_on_its_device(self, backend):
         made = backend.xp.zeros_like(backend.asarray(np.zeros(3)))

@@ -1,0 +1,262 @@
+"""The estimators' parameters: what they may be, what they mean, and the parts of a network that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from gpunet import activations, initializers, optimizers, schedules
+from gpunet.activations import Activation, Custom
+from gpunet.backend import Backend
+from gpunet.initializers import Initializer
+from gpunet.optimizers import Optimizer
+from gpunet.schedules import Schedule
+
+SOLVERS = ("lbfgs", "sgd", "adam", "adamw", "nadam", "rmsprop", "gradient_descent")
+SCHEDULES = ("cosine", "one_cycle", "steps", "warm_up")
+
+CONSTRAINTS: dict[str, Any] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": "no_validation",
+    "solver": [StrOptions(set(SOLVERS))],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", *SCHEDULES}), Schedule],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "backend": [None, str, Backend],
+    "device": [None, str],
+    "dtype": [None, StrOptions({"float32", "float64"})],
+    "init": "no_validation",
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "clip_norm": [None, Interval(Real, 0, None, closed="neither")],
+    "scoring": [None, StrOptions(set(get_scorer_names())), callable],
+    "track_scores": ["boolean"],
+    "callbacks": [list, tuple],
+}
+
+DOCUMENTATION = """hidden_layer_sizes : array-like of int, default=(100,)
+        Units of each hidden layer, s_2 to s_{L-1}.
+    activation : str, Activation, pair of callables, or a list of them, default='relu'
+        Of the hidden layers: 'identity', 'logistic', 'tanh', 'relu', 'leaky_relu' ('leaky_relu:0.2'), 'elu', 'maxout'
+        ('maxout:3'), 'gelu', 'silu', or a `gpunet.activations.Activation`. A pair (g, g') is one of your own, called as
+        ``g(xp, z)`` and ``g_prime(xp, z, a)``. A list has one entry for each hidden layer. With maxout of k pieces,
+        ``coefs_[l]`` has k columns for each unit.
+    solver : {'lbfgs', 'sgd', 'adam', 'adamw', 'nadam', 'rmsprop', 'gradient_descent'}, default='adam'
+        The optimizer.
+    alpha : float, default=1e-4
+        λ of the L2 regularization, divided by the number of examples in a batch. For 'adamw' the decoupled decay
+        instead.
+    batch_size : int or 'auto', default='auto'
+        Examples a step; 'auto' is min(200, n_samples). L-BFGS takes all of them.
+    learning_rate : str or Schedule, default='constant'
+        'constant', 'invscaling' and 'adaptive' are scikit-learn's: the latter two act on 'sgd' and 'gradient_descent'
+        only. 'cosine', 'one_cycle', 'steps', 'warm_up' or a `gpunet.schedules.Schedule` act on every solver but
+        'lbfgs', planned over ``max_iter`` epochs.
+    learning_rate_init : float, default=1e-3
+        The learning rate of every solver but 'lbfgs'.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Epochs, or iterations of L-BFGS.
+    shuffle : bool, default=True
+        Whether each epoch sees the examples in a new order.
+    random_state : int, RandomState or None, default=None
+        For initial weights, the validation split and shuffles; the same number gives scikit-learn's very model.
+    tol : float, default=1e-4
+        An epoch has to improve by this to count.
+    verbose : bool, default=False
+        Print each epoch's loss.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last fit's parameters.
+    momentum : float, default=0.9
+        Of solver 'sgd'.
+    nesterovs_momentum : bool, default=True
+        Of solver 'sgd'.
+    early_stopping : bool, default=False
+        Whether to stop by the score on validation data: those given to `fit`, or a share of the examples set aside.
+    validation_fraction : float, default=0.1
+        That share.
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay rates of 'adam', 'adamw' and 'nadam'.
+    epsilon : float, default=1e-8
+        ε of those and of 'rmsprop'.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops.
+    max_fun : int, default=15000
+        Evaluations that L-BFGS may take.
+    backend : str or Backend, default=None
+        Where host data is computed, see `gpunet.get_backend`. Arrays on a device are computed there.
+    device : str, default=None
+        The backend's device.
+    dtype : {'float32', 'float64'}, default=None
+        What to compute in; None follows X.
+    init : 'auto', str or Initializer, default='auto'
+        How the parameters start: as scikit-learn draws them, or a name or object of `gpunet.initializers`.
+    dropout : float or list of float, default=0.0
+        The share of hidden units that a training step leaves out, in [0, 1): one for all hidden layers, or one for
+        each.
+    clip_norm : float, default=None
+        The length that a step's gradient may have.
+    scoring : str or callable, default=None
+        scikit-learn's name of a scorer, or a scorer, for the validation data; None is accuracy or R².
+    track_scores : bool, default=False
+        Whether ``history_`` has the score on the training data and the loss on the validation data, too.
+    callbacks : list or tuple of callable, default=()
+        Each is called with an epoch's record, the last of ``history_``; one that returns True ends training. For
+        scikit-learn's own callbacks see ``set_callbacks``."""
+
+
+def activation_of(spec: Any) -> Activation:
+    """Return the activation that one entry of the parameter stands for."""
+    if _is_pair(spec):
+        return Custom(*spec)
+    return activations.get(spec)
+
+
+def activations_of(spec: Any, n_hidden: int) -> tuple[Activation, ...]:
+    """Return the activation of each hidden layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no activation, and a list with another number of entries than hidden layers.
+    """
+    if isinstance(spec, list | tuple) and not _is_pair(spec):
+        if len(spec) != n_hidden:
+            raise ValueError(
+                f"activation gives {len(spec)} entries, but hidden_layer_sizes has {n_hidden} hidden layers"
+                f"{_named(n_hidden)}: give one for all, or one for each."
+            )
+        return tuple(activation_of(entry) for entry in spec)
+    return (activation_of(spec),) * n_hidden
+
+
+def bounding(spec: Any, n_hidden: int) -> tuple[Activation, ...]:
+    """Return the activation by which scikit-learn's rule bounds each layer's initial weights.
+
+    Each hidden layer's own; the output layer follows the last of them.
+    """
+    hidden = activations_of(spec, n_hidden)
+    if hidden:
+        return (*hidden, hidden[-1])
+    return (activations.get("relu") if isinstance(spec, list | tuple) else activation_of(spec),)
+
+
+def _is_pair(spec: Any) -> bool:
+    """Return whether this is (g, g'), two functions."""
+    return (
+        isinstance(spec, list | tuple)
+        and len(spec) == 2
+        and all(callable(part) and not isinstance(part, type) for part in spec)
+    )
+
+
+def _named(n_hidden: int) -> str:
+    """Return the lecture's numbers of the hidden layers, for messages."""
+    return f" (layers 2 to {n_hidden + 1})" if n_hidden > 1 else ""
+
+
+def initializer_of(spec: Any) -> Initializer | None:
+    """Return the initializer, None for scikit-learn's draws."""
+    if isinstance(spec, str) and spec == "auto":
+        return None
+    try:
+        return initializers.get(spec)
+    except ValueError as error:
+        raise ValueError(f"init: {error} And 'auto', scikit-learn's own draws.") from None
+
+
+def dropout_of(spec: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return the share that each hidden layer drops, () where none does.
+
+    Raises
+    ------
+    ValueError
+        For shares outside [0, 1), or another number of them than hidden layers.
+    """
+    shares = tuple(float(share) for share in spec) if np.ndim(spec) else (float(spec),) * n_hidden
+    if len(shares) != n_hidden:
+        raise ValueError(
+            f"dropout gives {len(shares)} shares, but hidden_layer_sizes has {n_hidden} hidden layers"
+            f"{_named(n_hidden)}: give one for all, or one for each."
+        )
+    if not all(0.0 <= share < 1.0 for share in shares):
+        raise ValueError(f"dropout is the share of units left out, in [0, 1), but is {spec}.")
+    return shares if any(shares) else ()
+
+
+def optimizer_of(estimator: Any) -> Optimizer:
+    """Return the update rule that an estimator's parameters describe."""
+    rate, solver = float(estimator.learning_rate_init), estimator.solver
+    if solver == "sgd":
+        rule = optimizers.Nesterov if estimator.nesterovs_momentum else optimizers.Momentum
+        return rule(rate, estimator.momentum)
+    if solver == "gradient_descent":
+        return optimizers.GradientDescent(rate)
+    if solver == "rmsprop":
+        return optimizers.RMSProp(rate, epsilon=estimator.epsilon)
+    adam = (rate, estimator.beta_1, estimator.beta_2, estimator.epsilon)
+    if solver == "adamw":
+        return optimizers.AdamW(*adam, decay=float(estimator.alpha))
+    return (optimizers.NAdam if solver == "nadam" else optimizers.Adam)(*adam)
+
+
+def schedule_of(spec: str | Schedule) -> Schedule | None:
+    """Return the schedule, None for scikit-learn's own three."""
+    if isinstance(spec, Schedule) or spec in SCHEDULES:
+        return schedules.get(spec)
+    return None
+
+
+def check(estimator: Any, hidden: Sequence[Any], *, validation: bool) -> None:
+    """Refuse parameters that don't fit each other.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the parameter, what it is and what to do.
+    """
+    for callback in estimator.callbacks:
+        if not callable(callback):
+            raise TypeError(
+                f"callbacks are functions of an epoch's record, but one is {callback!r}. Those of scikit-learn go to "
+                "set_callbacks."
+            )
+    initializer_of(estimator.init)
+    drops = dropout_of(estimator.dropout, len(hidden))
+    if estimator.solver == "lbfgs":
+        unfit = {
+            f"dropout={estimator.dropout}": bool(drops),
+            f"clip_norm={estimator.clip_norm}": estimator.clip_norm is not None,
+            f"learning_rate={estimator.learning_rate!r}": schedule_of(estimator.learning_rate)
+            is not None,
+            "X_val": validation,
+        }
+        found = [name for name, given in unfit.items() if given]
+        if found:
+            others = ", ".join(repr(solver) for solver in SOLVERS[1:])
+            raise ValueError(
+                f"solver='lbfgs' takes all examples at once and finds its own step length, so {' and '.join(found)} "
+                f"don't go with it: leave them out, or use one of {others}."
+            )
