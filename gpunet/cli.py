@@ -13,7 +13,7 @@ import gpunet
 from gpunet import activations, initializers, losses, optimizers
 from gpunet.backend import BackendUnavailableError, get_backend
 from gpunet.model import Network
-from gpunet.preparation import Preparation
+from gpunet.tabular.preparation import Preparation
 
 app = typer.Typer(
     name="gpunet",
@@ -210,10 +210,11 @@ def train(  # noqa: PLR0917  # the options of a command
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Train on a table and write a run's folder."""
-    from gpunet import persistence, report  # noqa: PLC0415  # only what a command needs
-    from gpunet.datasets import prepare  # noqa: PLC0415
-    from gpunet.experiment import Settings  # noqa: PLC0415
-    from gpunet.tables import open_table  # noqa: PLC0415
+    from gpunet import persistence  # noqa: PLC0415
+    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular.datasets import prepare  # noqa: PLC0415
+    from gpunet.tabular.experiment import Settings  # noqa: PLC0415
+    from gpunet.tabular.tables import open_table  # noqa: PLC0415
 
     settings = Settings(
         get_backend(backend, device),
@@ -299,9 +300,9 @@ def predict(
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Predict a column for every row of a table."""
-    from gpunet import report  # noqa: PLC0415  # only what a command needs
-    from gpunet.experiment import predictions  # noqa: PLC0415
-    from gpunet.tables import open_table  # noqa: PLC0415
+    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular.experiment import predictions  # noqa: PLC0415
+    from gpunet.tabular.tables import open_table  # noqa: PLC0415
 
     network, preparation = _load(model, backend, device)
     rows = predictions(network, preparation, open_table(data))
@@ -320,9 +321,9 @@ def evaluate(
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Score a model on a table that holds the truth."""
-    from gpunet import report  # noqa: PLC0415  # only what a command needs
-    from gpunet.experiment import judge  # noqa: PLC0415
-    from gpunet.tables import open_table  # noqa: PLC0415
+    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular.experiment import judge  # noqa: PLC0415
+    from gpunet.tabular.tables import open_table  # noqa: PLC0415
 
     network, preparation = _load(model, backend, device)
     table = open_table(data)
@@ -360,7 +361,7 @@ def check(  # noqa: PLR0917  # the options of a command
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Check backpropagation against numerical differentiation."""
-    from gpunet.experiment import random_examples  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular.experiment import random_examples  # noqa: PLC0415  # only what a command needs
 
     network = Network(
         sizes,
@@ -385,7 +386,7 @@ def check(  # noqa: PLR0917  # the options of a command
 @app.command()
 def backends() -> None:
     """Show where gpunet can compute: each backend, its devices, or what it needs."""
-    from gpunet import report  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
 
     console.print(report.backend_table(gpunet.backends_info()))
 

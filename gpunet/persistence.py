@@ -8,7 +8,7 @@ which is JSON with
 - ``sizes``, ``activations``, ``task``, ``dtype``: the network's description in the words that `gpunet.Network` takes;
   an activation of one's own is ``{"custom": name}``;
 - ``loss``: its name and its settings, such as ``{"name": "huber", "threshold": 1.0}``;
-- ``preparation``: what `gpunet.preparation.Preparation.to_dict` gives, or null.
+- ``preparation``: what `gpunet.tabular.preparation.Preparation.to_dict` gives, or null.
 
 A file says nothing of the backend that wrote it, so that it loads on any other. Nothing in it is trusted: names,
 shapes and numbers are checked against each other.
@@ -38,7 +38,7 @@ from gpunet.network import Architecture
 from gpunet.typing import HostArray
 
 if TYPE_CHECKING:
-    from gpunet.preparation import Preparation
+    from gpunet.tabular.preparation import Preparation
 
 VERSION = 1
 _ENTRY = "gpunet"
@@ -246,7 +246,7 @@ def _network(
     )
     if header["preparation"] is None:
         return Saved(network, None)
-    from gpunet.preparation import Preparation  # noqa: PLC0415  # only for a model of a table
+    from gpunet.tabular.preparation import Preparation  # noqa: PLC0415  # only for a model of a table
 
     preparation = Preparation.from_dict(header["preparation"])
     outputs = {"binary": 1, "regression": 1, "multiclass": len(preparation.classes)}

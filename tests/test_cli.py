@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 import gpunet
 from gpunet import cli, persistence
 from gpunet.activations import Tanh
-from gpunet.preparation import Number, Preparation
+from gpunet.tabular.preparation import Number, Preparation
 from gpunet.training import Epochs
 
 pa = pytest.importorskip("pyarrow")
@@ -264,7 +264,7 @@ def test_predict_needs_neither_target_nor_order(trained, mixed, gpunet_, folder)
 
 def test_predict_reads_and_writes_in_batches(trained, mixed, gpunet_, monkeypatch):
     gpunet_(f"predict {trained} {mixed} --out whole.csv")
-    monkeypatch.setattr("gpunet.arrow.CSV.block_size", 512)
+    monkeypatch.setattr("gpunet.tabular.arrow.CSV.block_size", 512)
     assert gpunet_(f"predict {trained} {mixed} --out parts.csv")[0] == 0
     assert gpunet_(f"predict {trained} {mixed} --out parts.parquet")[0] == 0
     whole = [float(row["probability_yes"]) for row in rows_of("whole.csv")]
@@ -537,7 +537,9 @@ class Hidden:
 
 
 def test_without_pyarrow_a_csv_is_refused_and_a_data_set_is_not(mixed, gpunet_, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("pyarrow", "gpunet.arrow"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("pyarrow", "gpunet.tabular.arrow"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Hidden, *sys.meta_path])
     code, _, err = gpunet_(f"train {mixed} --target y")

@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 import gpunet
 from gpunet import MLPClassifier, MLPRegressor, activations, initializers, schedules
 from gpunet.backend import backend_of
-from gpunet.rate_range import RateRange
+from gpunet.estimators.rate_range import RateRange
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -668,7 +668,7 @@ class TestTransform:
             np.testing.assert_allclose(backend.to_host(found), expected, atol=1e-12)
 
     def test_many_examples_come_in_parts(self):
-        from gpunet import perceptron
+        from gpunet.estimators import perceptron
 
         ours = classifier(activation=["maxout", "relu"]).fit(X_IRIS, Y_IRIS)
         x = (

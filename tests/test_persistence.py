@@ -13,7 +13,7 @@ import gpunet
 from gpunet import activations, losses, persistence
 from gpunet.backend import get_backend
 from gpunet.persistence import VERSION, ModelFileError, load, save
-from gpunet.preparation import Category, Number, Preparation
+from gpunet.tabular.preparation import Category, Number, Preparation
 
 PREPARATION = Preparation(
     target="sold",

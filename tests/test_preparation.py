@@ -11,10 +11,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from gpunet import datasets, tables
-from gpunet.datasets import Statistics, prepare
-from gpunet.preparation import Category, Number, Preparation
-from gpunet.tables import Arrays, Batch, Column, open_table
+from gpunet.tabular import datasets, tables
+from gpunet.tabular.datasets import Statistics, prepare
+from gpunet.tabular.preparation import Category, Number, Preparation
+from gpunet.tabular.tables import Arrays, Batch, Column, open_table
 
 M = 200
 

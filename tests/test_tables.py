@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from gpunet import tables
-from gpunet.tables import BUNDLED, Arrays, Column, open_table
+from gpunet.tabular import tables
+from gpunet.tabular.tables import BUNDLED, Arrays, Column, open_table
 
 pa = pytest.importorskip("pyarrow")
 from pyarrow import csv, parquet  # noqa: E402
 
-from gpunet.arrow import CSV  # noqa: E402
+from gpunet.tabular.arrow import CSV  # noqa: E402
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def small_batches(monkeypatch):
     """Read files a few rows at a time."""
     monkeypatch.setattr(CSV, "block_size", 64)
     monkeypatch.setattr(tables, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr("gpunet.arrow.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("gpunet.tabular.arrow.ROWS_AT_ONCE", 7)
 
 
 def read(table, **kinds):
@@ -353,7 +353,7 @@ def test_an_unknown_ending_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
 def test_without_pyarrow_the_command_that_installs_it_is_named(name, monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "gpunet.arrow")
+    monkeypatch.delitem(sys.modules, "gpunet.tabular.arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"needs pyarrow .*pip install 'gpunet\[tables\]'"):
         open_table(written(tmp_path, "x\n1\n", name))

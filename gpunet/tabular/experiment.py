@@ -12,12 +12,12 @@ import numpy as np
 
 from gpunet import description, initializers, losses, optimizers
 from gpunet.backend import Backend
-from gpunet.datasets import DataSets
 from gpunet.fitting import TrainingInterruptedWarning
 from gpunet.losses import Loss
 from gpunet.model import Network
-from gpunet.preparation import Preparation
-from gpunet.tables import Kind, Table
+from gpunet.tabular.datasets import DataSets
+from gpunet.tabular.preparation import Preparation
+from gpunet.tabular.tables import Kind, Table
 from gpunet.typing import HostArray
 
 _CANONICAL = {
@@ -66,8 +66,8 @@ class Settings:
     Examples
     --------
     >>> from gpunet import get_backend
-    >>> from gpunet.tables import open_table
-    >>> from gpunet.datasets import prepare
+    >>> from gpunet.tabular.tables import open_table
+    >>> from gpunet.tabular.datasets import prepare
     >>> settings = Settings(get_backend("numpy"), hidden=(8,))
     >>> preparation = prepare(open_table("iris"), "target").preparation
     >>> settings.network(preparation)

@@ -13,13 +13,13 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-import gpunet.tables
+import gpunet.tabular.tables
 from gpunet import description
-from gpunet.datasets import DataSets
 from gpunet.model import Network
 from gpunet.persistence import replacing
-from gpunet.preparation import Preparation
 from gpunet.runs import Record
+from gpunet.tabular.datasets import DataSets
+from gpunet.tabular.preparation import Preparation
 from gpunet.typing import HostArray
 
 Scores = dict[str, float]
@@ -97,7 +97,7 @@ def layer_table(network: Network) -> Table:
     return table
 
 
-def data_lines(table: gpunet.tables.Table, sets: DataSets) -> Iterator[str]:
+def data_lines(table: gpunet.tabular.tables.Table, sets: DataSets) -> Iterator[str]:
     """Yield what a user should know of the data: how many rows serve what, and which columns don't."""
     parts = {"train on": sets.train, "validate on": sets.validation, "hold out": sets.test}
     counts = ", ".join(f"{len(y):,} to {use}" for use, (_, y) in parts.items())

@@ -12,7 +12,16 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from gpunet.tables import MICROSECONDS_A_DAY, ROWS_AT_ONCE, Batch, Column, Kind, Table, parse, short
+from gpunet.tabular.tables import (
+    MICROSECONDS_A_DAY,
+    ROWS_AT_ONCE,
+    Batch,
+    Column,
+    Kind,
+    Table,
+    parse,
+    short,
+)
 from gpunet.typing import HostArray
 
 
@@ -190,7 +199,7 @@ def _numpy(values: Any, kind: Kind, name: str, start: int) -> HostArray:
 
 
 def _holds(type_: Any, name: str = "") -> str:
-    """Return what a column of a pyarrow type holds, as in `gpunet.tables.Column`."""
+    """Return what a column of a pyarrow type holds, as in `gpunet.tabular.tables.Column`."""
     types = pa.types
     if types.is_dictionary(type_):
         return _holds(type_.value_type, name)

@@ -13,10 +13,10 @@ from sklearn.utils.metaestimators import available_if
 
 from gpunet import losses
 from gpunet.backend import Backend
+from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
+from gpunet.estimators.perceptron import BasePerceptron
+from gpunet.estimators.placement import Placement, column_of
 from gpunet.losses import Loss, Quantile, SquaredError
-from gpunet.parameters import CONSTRAINTS, DOCUMENTATION
-from gpunet.perceptron import BasePerceptron
-from gpunet.placement import Placement, column_of
 from gpunet.typing import Array, Namespace
 
 

@@ -13,27 +13,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gpunet import parameters
 from gpunet.activations import get as activation_of
 from gpunet.backend import dtype_name
-from gpunet.features import HiddenFeatures
+from gpunet.estimators import parameters
+from gpunet.estimators.features import HiddenFeatures
+from gpunet.estimators.monitor import Monitor
+from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.estimators.stochastic import StochasticFit
+from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
-from gpunet.monitor import CallbackSupportMixin, Monitor
 from gpunet.network import Architecture
-from gpunet.placement import Placement, to_numpy
 from gpunet.primitives import Primitives
-from gpunet.stochastic import StochasticFit
 from gpunet.training import Data
 from gpunet.typing import Array
-from gpunet.validation import Evaluation, Validation
 
 
 class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # type: ignore[misc]
-    """The base class of both estimators; `gpunet.parameters` lists the parameters."""
+    """The base class of both estimators; `gpunet.estimators.parameters` lists the parameters."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = parameters.CONSTRAINTS
 
@@ -301,23 +302,23 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         high: float = 1.0,
         steps: int = 100,
     ) -> Any:
-        """Return how the loss goes while the learning rate grows: see `gpunet.rate_range`."""
-        from gpunet.rate_range import learning_rate_range  # noqa: PLC0415  # only for those who ask
+        """Return how the loss goes while the learning rate grows: see `gpunet.estimators.rate_range`."""
+        from gpunet.estimators.rate_range import learning_rate_range  # noqa: PLC0415  # only for those who ask
 
         return learning_rate_range(self, X, y, sample_weight, low=low, high=high, steps=steps)
 
     # ------------------------------------------------------------------------ scikit-learn's
 
     def to_sklearn(self) -> Any:
-        """Return scikit-learn's estimator with the same model: see `gpunet.interop.to_sklearn`."""
-        from gpunet.interop import to_sklearn  # noqa: PLC0415  # only for those who convert
+        """Return scikit-learn's estimator with the same model: see `gpunet.estimators.interop.to_sklearn`."""
+        from gpunet.estimators.interop import to_sklearn  # noqa: PLC0415  # only for those who convert
 
         return to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **parameters: Any) -> Any:
-        """Return this estimator with scikit-learn's model: see `gpunet.interop.from_sklearn`."""
-        from gpunet.interop import from_sklearn  # noqa: PLC0415
+        """Return this estimator with scikit-learn's model: see `gpunet.estimators.interop.from_sklearn`."""
+        from gpunet.estimators.interop import from_sklearn  # noqa: PLC0415
 
         return from_sklearn(cls, estimator, **parameters)
 

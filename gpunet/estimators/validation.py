@@ -10,8 +10,8 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 
+from gpunet.estimators.placement import Placement
 from gpunet.network import Architecture, hypothesis
-from gpunet.placement import Placement
 from gpunet.primitives import example_share, mean_cost
 from gpunet.scores import score
 from gpunet.training import Data

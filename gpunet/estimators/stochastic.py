@@ -10,14 +10,14 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 from gpunet.backend import dtype_name
-from gpunet.monitor import Monitor
+from gpunet.estimators.monitor import Monitor
+from gpunet.estimators.parameters import dropout_of, optimizer_of, schedule_of
+from gpunet.estimators.placement import Placement
+from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.network import Architecture
-from gpunet.parameters import dropout_of, optimizer_of, schedule_of
-from gpunet.placement import Placement
 from gpunet.runs import Interruption
 from gpunet.training import Data, Epochs, TrainingState
 from gpunet.typing import Array
-from gpunet.validation import Evaluation, Validation
 
 
 class StochasticFit:

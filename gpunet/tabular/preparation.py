@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.tables import Batch, Kind, short
+from gpunet.tabular.tables import Batch, Kind, short
 from gpunet.typing import HostArray
 
 Label = str | int | float | bool

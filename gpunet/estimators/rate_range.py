@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from gpunet.dropout import key_of
-from gpunet.parameters import SOLVERS, dropout_of, optimizer_of
+from gpunet.estimators.parameters import SOLVERS, dropout_of, optimizer_of
 from gpunet.training import TrainingStep
 from gpunet.typing import Array, HostArray
 

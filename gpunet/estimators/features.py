@@ -11,8 +11,8 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from gpunet.description import table_of
+from gpunet.estimators.placement import Placement
 from gpunet.network import Architecture
-from gpunet.placement import Placement
 from gpunet.typing import Array
 
 

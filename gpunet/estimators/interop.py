@@ -12,8 +12,8 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.preprocessing import LabelBinarizer
 
 from gpunet.activations import Activation, Identity, ReLU, Sigmoid, Tanh
-from gpunet.parameters import bounding, dropout_of
-from gpunet.placement import to_numpy
+from gpunet.estimators.parameters import bounding, dropout_of
+from gpunet.estimators.placement import to_numpy
 from gpunet.typing import HostArray
 
 # What a fit leaves behind, besides parameters, classes and the optimizer.

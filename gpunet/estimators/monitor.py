@@ -6,13 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # scikit-learn < 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks yet."""
-
 
 class Monitor:
     """Tells of each epoch, or iteration of L-BFGS, and asks whether to go on.
@@ -75,6 +68,3 @@ class Monitor:
         """Tell scikit-learn's callbacks that the fit is over; the estimator is fitted by now."""
         if self._root is not None:
             self._root.call_on_fit_task_end(**self._about, reconstruction_attributes={})
-
-
-__all__ = ["CallbackSupportMixin", "Monitor"]

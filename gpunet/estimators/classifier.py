@@ -10,12 +10,13 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
-from gpunet import labels, losses
+from gpunet import losses
 from gpunet.backend import Backend
+from gpunet.estimators import labels
+from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
+from gpunet.estimators.perceptron import BasePerceptron
+from gpunet.estimators.placement import Placement, column_of, to_numpy
 from gpunet.losses import Loss
-from gpunet.parameters import CONSTRAINTS, DOCUMENTATION
-from gpunet.perceptron import BasePerceptron
-from gpunet.placement import Placement, column_of, to_numpy
 from gpunet.typing import Array
 
 

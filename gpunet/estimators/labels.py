@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from gpunet.placement import Placement, to_numpy
+from gpunet.estimators.placement import Placement, to_numpy
 from gpunet.typing import Array
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpunet.preparation import (
+from gpunet.tabular.preparation import (
     Category,
     Label,
     Number,
@@ -23,7 +23,7 @@ from gpunet.preparation import (
     numbers_of,
     numeric,
 )
-from gpunet.tables import Batch, Column, Kind, Table, short
+from gpunet.tabular.tables import Batch, Column, Kind, Table, short
 from gpunet.typing import HostArray
 
 MOST_CATEGORIES = 100
@@ -98,7 +98,7 @@ def prepare(
 
     Examples
     --------
-    >>> from gpunet.tables import open_table
+    >>> from gpunet.tabular.tables import open_table
     >>> sets = prepare(open_table("iris"), "target")
     >>> sets.preparation.task, sets.preparation.classes
     ('multiclass', ('setosa', 'versicolor', 'virginica'))

@@ -253,7 +253,7 @@ def open_table(data: str | PathLike[str]) -> Table:
             f"{path} should end with .csv, .csv.gz, .parquet or .npz to say how it is read."
         )
     try:
-        from gpunet.arrow import CSV, Parquet  # noqa: PLC0415  # pyarrow is an extra
+        from gpunet.tabular.arrow import CSV, Parquet  # noqa: PLC0415  # pyarrow is an extra
     except ImportError as error:
         raise ImportError(
             f"Reading {path} needs pyarrow ({error}): pip install 'gpunet[tables]'"
