@@ -1,6 +1,7 @@
 """JAX, on any of its devices; a whole epoch is one compiled program.
 
-Requires: jax >= 0.9. Double precision is switched on only while gpunet computes.
+Requires: jax >= 0.9. Double precision is switched on only while gpunet computes: what a float64 network returns is
+float64, and JAX itself goes on with it in float32 unless its own ``jax_enable_x64`` is set.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class JAXBackend(Backend):
 
     name = "jax"
     library = "jax"
-    install = "pip install 'gpunet[jax]'"
+    install = "pip install jax"
     types = ("jax", "jaxlib")
 
     def __init__(self, device: str | None = None) -> None:

@@ -16,7 +16,7 @@ class TorchBackend(Backend):
 
     name = "torch"
     library = "torch"
-    install = "pip install 'gpunet[torch]'"
+    install = "pip install torch"
     types = ("torch",)
 
     def __init__(self, device: str | None = None) -> None:

@@ -39,7 +39,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the estimators when they are asked for: scikit-learn takes a second."""
+    """Import what takes a second when it is asked for: the estimators with scikit-learn, and the pictures."""
+    if name == "plot":
+        import importlib  # noqa: PLC0415
+
+        return importlib.import_module("gpunet.plot")
     if name in ("MLPClassifier", "MLPRegressor"):
         from gpunet import estimators  # noqa: PLC0415
 

@@ -170,10 +170,10 @@ def train(  # noqa: PLR0917  # the options of a command
             "--l2",
             "--lambda",
             min=0.0,
-            help="λ, the strength of the L2 regularization.",
+            help="λ of the cost's λ/(2m) ΣΘ², m being the rows to train on.",
             rich_help_panel=TRAINING,
         ),
-    ] = 0.1,
+    ] = 5.0,
     epochs: Annotated[
         int,
         typer.Option(
@@ -236,7 +236,6 @@ def train(  # noqa: PLR0917  # the options of a command
     if target is None:
         raise typer.BadParameter(f"say which column of {data} to predict.", param_hint="--target")
     folder = out or Path("runs") / table.name
-    folder.mkdir(parents=True, exist_ok=True)
     with console.status(f"reading {data}"):
         sets = prepare(
             table,
@@ -257,12 +256,14 @@ def train(  # noqa: PLR0917  # the options of a command
 
     interrupted = settings.fit(network, sets, progress=console.is_terminal)
 
+    folder.mkdir(parents=True, exist_ok=True)
+    replaced = " (in place of an earlier run)" if (folder / MODEL).exists() else ""
     persistence.save(folder / MODEL, network, preparation)
     report.write_history(folder / "history.csv", network.history)
     known, truth = (preparation.truth(y) for _, y in (sets.train, sets.test))
     predicted = preparation.decide(network.forward(sets.test[0])) if len(truth) else truth
     pictures = report.write_pictures(folder, network.history, preparation, truth, predicted)
-    console.print(f"written to {folder}: {', '.join([MODEL, 'history.csv', *pictures])}")
+    console.print(f"written to {folder}: {', '.join([MODEL, 'history.csv', *pictures])}{replaced}")
     if not report.can_draw():
         console.print("no pictures without matplotlib: pip install 'gpunet[plot]'")
     if interrupted:
@@ -395,6 +396,8 @@ def main() -> None:
     """Run the command line; what goes wrong is one sentence on stderr and exit code 1."""
     try:
         app()
+    except KeyboardInterrupt:  # before or after training, which keeps what it has
+        raise SystemExit(130) from None
     except FAILURES as error:
         told = " ".join(str(error).split()) or type(error).__name__
         typer.echo(f"error: {told}", err=True)

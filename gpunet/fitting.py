@@ -43,6 +43,8 @@ def fit(
     epochs: int,
     batch_size: int | None,
     shuffle: bool,
+    dropout: Any,
+    clip_norm: float | None,
     validation: Any,
     patience: int | None,
     tolerance: float,
@@ -70,6 +72,9 @@ def fit(
         raise ValueError(f"tolerance has to be a finite number >= 0, but is {tolerance!r}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch: give validation=0.1, say.")
+    dropout = _dropout_of(dropout, len(border.architecture.layers) - 1)
+    if clip_norm is not None and not (isinstance(clip_norm, numbers.Real) and clip_norm > 0.0):
+        raise ValueError(f"clip_norm has to be a number > 0, or None, but is {clip_norm!r}.")
     border.exclusive(data[1])
     rows, held = hold_out(border, data, validation, state.random)
     m = data[0].shape[-1] if rows is None else rows.shape[-1]
@@ -93,6 +98,9 @@ def fit(
             batch_size=batch_size or m,
             rows=rows,
             shuffle=shuffle,
+            dropout=dropout,
+            clip=clip_norm,
+            whole=True,
         )
         planned = state.step + epochs * run.steps
 
@@ -100,6 +108,19 @@ def fit(
             return optimizer.learning_rate * schedule.factor(step, planned)
 
         return train(run, state, learning_rate=learning_rate, on_step=bar.step, **watched)
+
+
+def _dropout_of(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return the share to drop of each hidden layer; one that is given for all is repeated."""
+    shares = [dropout] * n_hidden if isinstance(dropout, numbers.Real) else list(dropout)
+    if len(shares) != n_hidden:
+        raise ValueError(
+            f"dropout gives {len(shares)} shares, but there are {n_hidden} hidden layers (layers 2 to "
+            f"{n_hidden + 1}): give one for all, or one for each."
+        )
+    if not all(isinstance(share, numbers.Real) and 0.0 <= float(share) < 1.0 for share in shares):
+        raise ValueError(f"dropout is a share of the units in [0, 1), but is {dropout!r}.")
+    return tuple(map(float, shares))
 
 
 def report(result: Result) -> None:
@@ -149,7 +170,8 @@ def hold_out(
         x_held = border.columns(validation[0], "validation X")
         return None, (x_held, border.targets(validation[1], x_held.shape[-1], "validation Y"), None)
     m = x.shape[-1]
-    if not (isinstance(validation, float) and 0.0 < validation < 1.0 and m * validation >= 1.0):
+    share = float(validation) if isinstance(validation, numbers.Real) else 0.0
+    if not (0.0 < share < 1.0 and m * share >= 1.0):
         raise ValueError(
             f"validation is a share of the m = {m} examples in (0, 1) that holds one at least, or a pair (X, Y), "
             f"but is {validation!r}."
@@ -162,10 +184,10 @@ def hold_out(
         decided = xp.reshape(decide(xp, border.task, y), (-1,))
         labels = border.backend.to_host(decided).tolist()
         counts = Counter(labels)
-        if min(counts.values()) < 2 or min(m * validation, m * (1 - validation)) < len(counts):
+        if min(counts.values()) < 2 or min(m * share, m * (1 - share)) < len(counts):
             labels = None
     train_rows, held_rows = train_test_split(
-        list(range(m)), test_size=validation, random_state=random, stratify=labels
+        list(range(m)), test_size=share, random_state=random, stratify=labels
     )
     gather = border.backend.primitives.gather
     held = border.backend.asarray(held_rows, "int64")

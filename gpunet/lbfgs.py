@@ -38,7 +38,7 @@ def cost_function(
     x, y, weights, l2 = data
     name = dtype_name(like)
     if isinstance(x, SparseColumns):
-        x = x[..., :]  # all examples at once, each time: a dense copy for as long as it takes
+        x = x[..., :]  # L-BFGS takes all examples at once: a dense copy, held while it runs
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
         if stop():

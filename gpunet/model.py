@@ -411,6 +411,8 @@ class Network:
         l2: float = 0.0,
         sample_weight: Any = None,
         shuffle: bool = True,
+        dropout: float | Sequence[float] = 0.0,
+        clip_norm: float | None = None,
         validation: float | tuple[Any, Any] | None = None,
         patience: int | None = None,
         tolerance: float = 1e-4,
@@ -419,6 +421,9 @@ class Network:
         progress: bool = False,
     ) -> Network:
         """Train from the present parameters on.
+
+        What is minimised is `cost` over the examples to train on, whatever the batch size: λ is divided by their number
+        m, not by that of a minibatch. L-BFGS takes all examples at once and needs neither batches nor schedule.
 
         Parameters
         ----------
@@ -436,6 +441,10 @@ class Network:
             Examples a step, at most m; None takes all of them (batch gradient descent).
         shuffle : bool
             Whether each epoch sees the examples in a new order.
+        dropout : float or sequence of float
+            The share of hidden units that each step leaves out: one for all hidden layers, or one for each.
+        clip_norm : float, optional
+            The length that a step's gradient may have.
         validation : float, pair (X, Y) or None
             A share of the examples to set aside (stratified for classes), or data of your own. With it, the parameters
             of the epoch with the best validation score are kept.
@@ -479,6 +488,8 @@ class Network:
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
+            dropout=dropout,
+            clip_norm=clip_norm,
             validation=validation,
             patience=patience,
             tolerance=tolerance,
@@ -496,8 +507,8 @@ class Network:
         Returns
         -------
         array
-            binary: 0 or 1, shape (m,). multiclass: the class number, shape (m,). multilabel: 0 or 1, shape (m, K).
-            regression: h, shape (m,) for one output, else (m, K).
+            binary: 0 or 1, shape (m,). multiclass: the class number, shape (m,). multilabel: 0 or 1, and regression: h;
+            shape (m, K), or (m,) for one output.
         """
         border, host, xp = self._border, self._border.is_host(X), self.backend.xp
         _, h = hypothesis(self.architecture, self.theta, border.columns(X), self.backend.primitives)

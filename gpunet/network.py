@@ -173,7 +173,8 @@ def hypothesis(
     xp = primitives.xp
     m = x.shape[-1] if examples is None else examples.shape[-1]
     networks = math.prod(theta.shape[:-1])
-    widest = max(layer.rows for layer in architecture.layers)
+    # a gathered or sparse x is copied chunk by chunk, so its rows count too
+    widest = max(architecture.sizes[0], *(layer.rows for layer in architecture.layers))
     chunk = max(1, at_once // (widest * networks))
     parts = []
     for start in range(0, m, chunk):
@@ -236,6 +237,7 @@ def cost_and_gradient(
     *,
     l2: Array | float | None = None,
     weights: Array | None = None,
+    total: float | None = None,
     dropout: tuple[float, ...] = (),
     key: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -246,6 +248,8 @@ def cost_and_gradient(
 
     Parameters
     ----------
+    total : float, optional
+        W, where it isn't the weights' sum: a minibatch's costs and λ may be divided by another number.
     dropout : tuple of float
         The share of each hidden layer's units that is dropped; () drops none.
     key : int64 array of shape (...), optional
@@ -263,7 +267,7 @@ def cost_and_gradient(
         states.append((below, z, a, kept))
         below = into
     J, delta = primitives.output(
-        xp.matmul(Theta, below), bias, layers[-1].activation, architecture.loss, y, weights
+        xp.matmul(Theta, below), bias, layers[-1].activation, architecture.loss, y, weights, total
     )
 
     # backward: D of each layer, then δ of the layer below
@@ -278,7 +282,7 @@ def cost_and_gradient(
     D.reverse()
 
     if l2 is not None:
-        factor = _l2_factor(xp, l2, x, weights)
+        factor = l2 / total if total is not None else _l2_factor(xp, l2, x, weights)
         J = J + factor * _half_square(xp, architecture, theta)
         if not isinstance(factor, float):
             factor = factor[..., None, None]

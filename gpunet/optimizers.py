@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from types import NoneType
 from typing import ClassVar
 
@@ -255,7 +256,7 @@ def _check_range(name: str, value: float, low: float, high: float, *, closed: bo
     """Refuse a number outside (low, high), or [low, high) where the interval is closed below."""
     if isinstance(value, str | NoneType | bool):
         raise ValueError(f"{name} has to be a number, but is {value!r}.")
-    if not isinstance(value, int | float):
+    if not isinstance(value, Real):
         return  # an array: one setting for each of many networks
     if not (low < value < high or (closed and value == low)):
         interval = f"{'[' if closed else '('}{low:g}, {high:g})"

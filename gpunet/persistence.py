@@ -281,6 +281,8 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
     ['greeting.txt']
     """
     final = Path(os.path.realpath(path))  # a link goes on pointing to the file
+    if final.exists() and not final.is_file():
+        raise OSError(f"{str(path)!r} is no ordinary file: it can't be replaced by one.")
     if not final.parent.is_dir():
         raise FileNotFoundError(
             f"There is no folder {str(final.parent)!r} to write {final.name!r} to."

@@ -75,11 +75,12 @@ class Primitives:
         loss: Loss,
         y: Array,
         weights: Array | None,
+        total: float | None = None,
     ) -> tuple[Array, Array]:
         """Return the unregularised cost J and δ⁽ᴸ⁾ = ∂J/∂z⁽ᴸ⁾; consumes z.
 
-        J = 1/W Σ_i w_i cost_i with W = Σ_i w_i; without weights w_i = 1 and W = m. The average is in
-        δ⁽ᴸ⁾ already, so what follows needs only sums.
+        J = 1/W Σ_i w_i cost_i with W = Σ_i w_i unless ``total`` gives another; without weights w_i = 1 and W = m. The
+        average is in δ⁽ᴸ⁾ already, so what follows needs only sums.
 
         Parameters
         ----------
@@ -91,6 +92,8 @@ class Primitives:
         loss : Loss
         y : array of shape (..., K, m)
         weights : array of shape (..., m), optional
+        total : float, optional
+            W, where it isn't the weights' sum.
 
         Returns
         -------
@@ -98,7 +101,7 @@ class Primitives:
         delta : array of shape (..., rows, m)
         """
         z, a = self.activate(z, bias, activation)
-        share = example_share(self.xp, z, weights)
+        share = example_share(self.xp, z, weights, total)
         cost = mean_cost(self.xp, loss.cost(self.xp, z, a, y, activation), share)
         delta = loss.delta(self.xp, z, a, y, activation)
         delta *= share if weights is None else share[..., None, :]
@@ -123,12 +126,16 @@ class Primitives:
         return optimizer.update(self.xp, theta, gradient, slots, *rates)
 
 
-def example_share(xp: Namespace, columns: Array, weights: Array | None) -> Array:
+def example_share(
+    xp: Namespace, columns: Array, weights: Array | None, total: float | None = None
+) -> Array:
     """Return each example's share in an average: w_i / W, or 1/m for all; 0 where all weights are 0."""
     if weights is None:
-        return 1.0 / columns.shape[-1]
-    total = xp.sum(weights, axis=-1, keepdims=True)
-    return weights / xp.where(total > 0.0, total, xp.ones_like(total))
+        return 1.0 / (columns.shape[-1] if total is None else total)
+    if total is not None:
+        return weights / total
+    W = xp.sum(weights, axis=-1, keepdims=True)
+    return weights / xp.where(W > 0.0, W, xp.ones_like(W))
 
 
 def mean_cost(xp: Namespace, cost: Array, share: Array | float) -> Array:

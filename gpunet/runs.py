@@ -22,7 +22,7 @@ Callback = Callable[[Record], bool | None]
 
 @dataclass
 class EarlyStopping:
-    """Stops when the validation score hasn't grown by ``tolerance`` for ``patience`` epochs in a row.
+    """Stops when the validation score hasn't grown by ``tolerance`` for more than ``patience`` epochs in a row.
 
     The parameters with the best score are kept in any case, of equally good ones those with the lowest validation cost;
     ``patience=None`` never stops.
@@ -81,7 +81,9 @@ class Interruption:
     requested = False
 
     def __enter__(self) -> Interruption:
-        self._mine = threading.current_thread() is threading.main_thread()
+        main = threading.current_thread() is threading.main_thread()
+        # a run that was started with Ctrl-C ignored, in the background say, goes on ignoring it
+        self._mine = main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
         if self._mine:
             self._previous = signal.signal(signal.SIGINT, self._request)
         return self

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from array_api_compat import device
+
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
 from gpunet.network import Architecture, cost_and_gradient
@@ -32,12 +34,16 @@ class TrainingStep:
     Called as ``step(primitives, carry, batch, data)`` with carry = (θ, slots, Σ cost · examples), batch = (examples'
     indices (..., m), dropout's key if it drops, the optimizer's rates) and `Data`; returns the next carry and consumes
     the old. With leading axes on θ it trains many networks, each with its own examples, key and rates.
+
+    The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
+    it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
     """
 
     architecture: Architecture
     optimizer: Optimizer
     dropout: tuple[float, ...] = ()
     clip: float | None = None
+    whole: bool = False
 
     def __call__(
         self,
@@ -50,6 +56,9 @@ class TrainingStep:
         examples, *rates = batch
         key = rates.pop(0) if self.dropout else None
         x, y, weights, l2 = data
+        m = examples.shape[-1]
+        if self.whole and l2 is not None:
+            l2 = l2 * m
         cost, gradient = cost_and_gradient(
             self.architecture,
             theta,
@@ -58,14 +67,30 @@ class TrainingStep:
             primitives,
             l2=l2,
             weights=None if weights is None else primitives.gather(weights, examples),
+            total=m if self.whole else None,
             dropout=self.dropout,
             key=key,
         )
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, self.clip)
         theta, slots = primitives.update(self.optimizer, theta, gradient, slots, *rates)
-        total = total + cost * examples.shape[-1]
+        total = total + cost * m
         return theta, slots, total
+
+
+def of_the_whole(xp: Namespace, data: Data, rows: Array | None) -> Data:
+    """Return data with weights of mean 1 and λ/W for λ, for a `TrainingStep` with ``whole``.
+
+    Then a minibatch of m examples has the cost 1/m Σ_i w_i cost_i + m (λ/W) / (2m) Σ Θ², whose expectation is J over
+    all of them: what a run minimises doesn't depend on its batch size.
+    """
+    x, y, weights, l2 = data
+    if weights is None:
+        n = x.shape[-1] if rows is None else rows.shape[-1]
+        return x, y, None, None if l2 is None else l2 / n
+    counted = weights if rows is None else xp.take(weights, rows, axis=0)
+    W = xp.sum(counted)
+    return x, y, weights * (counted.shape[0] / W), None if l2 is None else l2 / W
 
 
 def clipped(xp: Namespace, gradient: Array, norm: float) -> Array:
@@ -127,6 +152,8 @@ class Epochs:
         The share of units to drop, one for each hidden layer; () drops none.
     clip : float, optional
         The length that a gradient may have.
+    whole : bool
+        Whether minibatches estimate the cost over all examples: see `TrainingStep`.
     """
 
     def __init__(
@@ -141,14 +168,16 @@ class Epochs:
         shuffle: bool = True,
         dropout: tuple[float, ...] = (),
         clip: float | None = None,
+        whole: bool = False,
     ) -> None:
         self.n: int = data[0].shape[-1] if rows is None else rows.shape[-1]
         self.batch_size = min(batch_size, self.n)
         self.steps = math.ceil(self.n / self.batch_size)
-        self._data, self._backend, self._optimizer = data, backend, optimizer
+        self._data = of_the_whole(backend.xp, data, rows) if whole else data
+        self._backend, self._optimizer = backend, optimizer
         self._rows, self._shuffle = rows, shuffle
         self._drops = any(dropout)
-        step = TrainingStep(architecture, optimizer, dropout if self._drops else (), clip)
+        step = TrainingStep(architecture, optimizer, dropout if self._drops else (), clip, whole)
         if isinstance(data[0], SparseColumns):  # gathered on the host, which can't be compiled
             self._run = Backend.compile(backend, step)
         else:
@@ -200,7 +229,8 @@ class Epochs:
             state.order = drawn if state.order is None else state.order[drawn]
             order = self._backend.asarray(state.order)
         else:
-            order = self._backend.asarray(list(range(self.n)), "int64")
+            xp = self._backend.xp
+            order = xp.arange(self.n, dtype=xp.int64, device=device(state.theta))
         if self._rows is not None:
             order = self._backend.xp.take(self._rows, order, axis=0)
         return order

@@ -593,3 +593,32 @@ def test_a_model_needs_the_number_of_inputs_it_was_made_for(gpunet_):
     code, _, err = gpunet_("predict model iris --out p.csv")
     assert code == 1
     assert "its columns give 1 inputs" in err
+
+
+def test_a_failed_run_leaves_no_folder(gpunet_, folder):
+    code, _, err = gpunet_("train iris --target nonsense")
+    assert code == 1
+    assert "nonsense" in err
+    assert not (folder / "runs").exists()
+
+
+def test_a_target_that_is_no_target_is_refused(gpunet_, folder):
+    write = parquet.write_table
+    write(pa.table({"x": [1.0, 2.0], "y": [[1], [2]]}), folder / "lists.parquet")
+    code, _, err = gpunet_("train lists.parquet --target y")
+    assert code == 1
+    assert "can't be predicted" in err
+
+
+def test_a_second_run_says_that_it_replaces_the_first(gpunet_):
+    printed = [gpunet_("train iris --epochs 1")[1] for _ in range(2)]
+    assert "earlier run" not in printed[0]
+    assert "in place of an earlier run" in printed[1]
+
+
+def test_python_m_gpunet_is_the_command_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "gpunet", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert gpunet.__version__ in done.stdout

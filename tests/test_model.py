@@ -856,3 +856,30 @@ class TestHardTraining:
         alone.fit(X[:4], Y[:4], **settings)
         for a, b in zip(weighted.thetas, alone.thetas, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "message"),
+    [
+        (1.0, r"in \[0, 1\)"),
+        (-0.1, r"in \[0, 1\)"),
+        ([0.1, 0.2], r"2 shares, but there are 1 hidden"),
+    ],
+)
+def test_a_dropout_that_does_not_fit_is_refused(dropout, message):
+    network = Network([2, 3, 1], seed=0, backend="numpy")
+    with pytest.raises(ValueError, match=message):
+        network.fit([[0, 1], [1, 0]], [0, 1], dropout=dropout)
+
+
+def test_dropout_and_clipping_are_in_reach():
+    fits = [{}, {"dropout": 0.5}, {"clip_norm": 1e-3}]
+    thetas = []
+    for settings in fits:
+        network = Network([2, 8, 1], seed=0, backend="numpy")
+        rate = {"optimizer": "gradient_descent", "learning_rate": 1.0, "epochs": 1}
+        network.fit([[0, 1], [1, 0]], [0, 1], **rate, **settings)
+        thetas.append(network.thetas[0])
+    start = Network([2, 8, 1], seed=0, backend="numpy").thetas[0]
+    assert np.max(np.abs(thetas[0] - thetas[1])) > 1e-4
+    assert 0 < np.linalg.norm(thetas[2] - start) < 1e-3

@@ -252,7 +252,7 @@ def test_two_outputs_or_one_say_the_same():
     preparation = Preparation("y", "binary", (Number("x", 0.0, 1.0),), (), ("no", "yes"))
     h = np.array([[0.9], [0.5], [0.1]])
     np.testing.assert_allclose(preparation.probabilities(h), [[0.1, 0.9], [0.5, 0.5], [0.9, 0.1]])
-    assert preparation.predictions(h).tolist() == ["yes", "yes", "no"]
+    assert preparation.predictions(h).tolist() == ["yes", "no", "no"]
     assert preparation.predictions(np.array([[0.8, 0.2]])).tolist() == ["no"]
 
 

@@ -110,7 +110,7 @@ class TestAgainstScikitLearn:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = MLPClassifier(
-                (6, 5), activation=activation, alpha=0.1, batch_size=32, max_iter=20,
+                (6, 5), activation=activation, alpha=0.0, batch_size=32, max_iter=20,
                 random_state=7, **theirs,
             ).fit(X, y)  # fmt: skip
         random = np.random.RandomState(7)
@@ -120,7 +120,7 @@ class TestAgainstScikitLearn:
             loss="softmax_cross_entropy",
             backend="numpy",
         )
-        network.fit(X, y, l2=0.1, batch_size=32, epochs=20, seed=random, **ours)
+        network.fit(X, y, batch_size=32, epochs=20, seed=random, **ours)
         for Theta, W, b in zip(network.thetas, model.coefs_, model.intercepts_, strict=True):
             np.testing.assert_allclose(Theta, np.column_stack([b, W.T]), rtol=0, atol=1e-10)
         costs = [record["cost"] for record in network.history]
@@ -289,6 +289,26 @@ class TestBatches:
         assert network.history[0]["cost"] == pytest.approx(cost, rel=1e-9)
 
 
+class TestWhatIsMinimised:
+    """J over all examples, whatever the batch size: the mean of the minibatches' gradients is J's gradient."""
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("batch_size", [5, 50, 150])
+    def test_minibatches_estimate_the_gradient_of_the_cost(self, flowers, batch_size, weighted):
+        X, y = flowers
+        weights = np.random.RandomState(1).uniform(0.1, 5.0, 150) if weighted else None
+        settings = {"l2": 30.0, "sample_weight": weights}
+        network = gpunet.Network([4, 3], loss="softmax_cross_entropy", seed=0, backend="numpy")
+        start, gradient = network.thetas[0], network.gradient(X, y, **settings)[0]
+        cost = network.cost(X, y, **settings)
+        # with a tiny rate the steps of an epoch add up to rate × steps × mean gradient
+        network.fit(X, y, optimizer="gradient_descent", learning_rate=1e-7, epochs=1,
+                    batch_size=batch_size, **settings)  # fmt: skip
+        mean = (start - network.thetas[0]) / 1e-7 / (150 / batch_size)
+        np.testing.assert_allclose(mean, gradient, rtol=0, atol=1e-4)
+        assert network.history[0]["cost"] == pytest.approx(cost, rel=1e-5)
+
+
 class TestHistory:
     def test_a_record_an_epoch(self, flowers):
         network = fitted(flowers, validation=0.2, epochs=4, schedule="cosine", learning_rate=0.01)
@@ -320,8 +340,8 @@ class TestHistory:
 class TestEnds:
     def test_the_best_validation_score_is_kept(self, flowers):
         X, y = flowers
-        held = (X[::5], y[::5])
-        network = fitted(flowers, validation=held, epochs=40, learning_rate=0.5)
+        held = (X[::2], y[::2])
+        network = fitted(flowers, validation=held, epochs=40, learning_rate=0.5, batch_size=8)
         best = max(record["validation_score"] for record in network.history)
         assert network.history[-1]["validation_score"] < best  # else the test shows nothing
         assert network.score(*held) == pytest.approx(best)
@@ -490,3 +510,15 @@ class TestKeepingTheBest:
         assert scores[10:] == [1.0] * 20  # perfect long before the end
         costs = [record["validation_cost"] for record in network.history]
         assert network.cost(X, y) == min(costs)
+
+
+def test_a_run_that_ignores_ctrl_c_goes_on_ignoring_it(flowers):
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        network = fitted(
+            flowers, epochs=3, callbacks=[lambda record: os.kill(os.getpid(), signal.SIGINT)]
+        )
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert len(network.history) == 3

@@ -107,6 +107,12 @@ def prepare(
     """
     drop = list(drop)
     table.require([target, *drop])
+    for column in table.columns:
+        if column.name == target and column.kind is None:
+            raise ValueError(
+                f"Column {target!r} of {table.source} holds {column.type}, which can't be predicted: a target is "
+                "numbers, booleans or text."
+            )
     features = [column for column in table.columns if column.name not in (target, *drop)]
     labels = _labels(table, target)
     task, classes = _task(labels, target, task)

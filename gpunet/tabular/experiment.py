@@ -81,7 +81,7 @@ class Settings:
     init: str | None = None
     optimizer: str = "adam"
     learning_rate: float | None = None
-    l2: float = 0.1
+    l2: float = 5.0
     epochs: int = 200
     batch_size: int | None = None
     patience: int = 40

@@ -200,7 +200,7 @@ class Preparation:
         if not self.classes:
             return self.truth(outputs[:, 0])
         if outputs.shape[1] == 1:
-            return (outputs[:, 0] >= 0.5).astype(np.int64)
+            return (outputs[:, 0] > 0.5).astype(np.int64)
         return outputs.argmax(axis=1)
 
     def truth(self, targets: HostArray) -> HostArray:

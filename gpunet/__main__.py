@@ -1,0 +1,5 @@
+"""``python -m gpunet``: the command line."""
+
+from gpunet.cli import main
+
+main()
