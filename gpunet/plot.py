@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,13 +36,15 @@ MARKERS = "os^Dv*P"  # seven beside eight colours: 56 different pairs
 ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
 
 
-def loss_curve(network: Network | Sequence[Mapping[str, float]], ax: Axes | None = None) -> Axes:
+def loss_curve(network: Any, ax: Axes | None = None) -> Axes:
     """Draw every epoch's cost and, on the right axis, its score; the validation's too where there are any.
+
+    A network's cost contains λ's term and the validation's doesn't: they show their course, not their distance.
 
     Parameters
     ----------
-    network : Network or list of dict
-        A trained network, or a history like `gpunet.Network.history`.
+    network : Network, MLPClassifier, MLPRegressor or list of dict
+        A trained network or estimator, or its history.
     ax : matplotlib Axes, optional
         Where to draw; None makes a new Figure.
 
@@ -66,7 +68,7 @@ def loss_curve(network: Network | Sequence[Mapping[str, float]], ax: Axes | None
     >>> [line.get_label() for line in ax.lines]
     ['cost']
     """
-    history = network.history if isinstance(network, Network) else network
+    history = getattr(network, "history", getattr(network, "history_", network))
     if not history:
         raise ValueError("The history is empty, so there is no epoch to draw: call fit first.")
     ax = _axes(ax, (6.0, 4.0))
@@ -82,9 +84,12 @@ def loss_curve(network: Network | Sequence[Mapping[str, float]], ax: Axes | None
                 lines += on.plot(epochs, values, style, color=color, marker=marker, label=label)
         return lines
 
-    lines = draw(ax, "cost", "-")
+    cost = (
+        "cost" if "cost" in history[-1] else "loss"
+    )  # scikit-learn's word, in an estimator's history
+    lines = draw(ax, cost, "-")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("cost $J$")
+    ax.set_ylabel("cost $J$" if cost == "cost" else cost)
     ax.locator_params(axis="x", integer=True)
     if "score" in history[-1]:
         scores = ax.twinx()

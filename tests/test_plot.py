@@ -437,3 +437,12 @@ class TestActivationFunctions:
     def test_what_has_no_curve_is_an_error(self, names, message):
         with pytest.raises(ValueError, match=message):
             plot.activation_functions(names)
+
+
+def test_an_estimators_history_is_drawn():
+    model = gpunet.MLPClassifier((3,), max_iter=4, tol=0, random_state=0, n_iter_no_change=9)
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        model.fit([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0])
+    (line,) = plot.loss_curve(model).lines
+    assert line.get_label() == "loss"
+    np.testing.assert_array_equal(line.get_ydata(), model.loss_curve_)
