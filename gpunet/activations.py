@@ -357,7 +357,9 @@ def get(spec: str | Activation) -> Activation:
     name, colon, setting = spec.lower().partition(":")
     name = _ALIASES.get(name, name)
     if name not in KNOWN:
-        raise ValueError(f"Unknown activation {spec!r}; known are {', '.join(KNOWN)}.")
+        raise ValueError(
+            f"Unknown activation {spec!r}; known are {', '.join(KNOWN)} (sigmoid is also called logistic)."
+        )
     kind = KNOWN[name]
     if not colon:
         return kind()

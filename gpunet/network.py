@@ -163,7 +163,7 @@ def hypothesis(
     primitives: Primitives,
     *,
     examples: Array | None = None,
-    at_once: int = 2**22,
+    at_once: int | None = None,
 ) -> tuple[Array, Array]:
     """Return z⁽ᴸ⁾ and h_Θ(x) = a⁽ᴸ⁾, holding no more than ``at_once`` numbers of a hidden layer.
 
@@ -175,7 +175,7 @@ def hypothesis(
     networks = math.prod(theta.shape[:-1])
     # a gathered or sparse x is copied chunk by chunk, so its rows count too
     widest = max(architecture.sizes[0], *(layer.rows for layer in architecture.layers))
-    chunk = max(1, at_once // (widest * networks))
+    chunk = max(1, (at_once or primitives.at_once) // (widest * networks))
     parts = []
     for start in range(0, m, chunk):
         stop = min(start + chunk, m)

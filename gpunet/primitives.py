@@ -26,6 +26,9 @@ class Primitives:
         The functions of the Array API standard, for one array library.
     """
 
+    at_once = 2**22
+    """How many numbers of a layer a prediction holds at once; a backend with caches may want fewer."""
+
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
 

@@ -1,6 +1,10 @@
 """MLPClassifier and MLPRegressor against the installed scikit-learn's: the same model, attribute for attribute."""
 
+import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import array_api_strict
 import joblib
@@ -12,7 +16,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -24,7 +28,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gpunet
 from gpunet import MLPClassifier, MLPRegressor
-from gpunet.backend import get_backend
+from gpunet.backend import BackendUnavailableError, get_backend
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -206,9 +210,95 @@ class TestTheSameModel:
         assert printed[0] == printed[1]
 
 
+@pytest.mark.parametrize("where", ["numpy", "torch:cpu", "jax"])
 @parametrize_with_checks([MLPClassifier(max_iter=20), MLPRegressor(max_iter=20)])
-def test_scikit_learns_checks(estimator, check):
+def test_scikit_learns_checks(estimator, check, where, monkeypatch):
+    try:
+        get_backend(where)
+    except BackendUnavailableError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("GPUNET_BACKEND", where)
     check(estimator)
+
+
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
+def test_scikit_learns_array_api_checks(name):
+    """They need a variable that SciPy reads when it is imported, so: another interpreter."""
+    code = f"""
+import gpunet, warnings
+from sklearn.utils.estimator_checks import check_estimator
+warnings.simplefilter("ignore")
+checks = check_estimator(gpunet.{name}(max_iter=20), on_skip=None, on_fail=None)
+checks = [check for check in checks if "array_api" in check["check_name"]]
+print([str(check["exception"]) for check in checks if check["status"] == "failed"])
+print(sum(check["status"] == "passed" for check in checks))
+"""
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    failed, passed = done.stdout.strip().split("\n")
+    assert failed == "[]"
+    assert int(passed) >= 5
+
+
+class TestCorners:
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_the_reported_loss_is_cut_where_theirs_is(self, solver):
+        X, y = load_wine(
+            return_X_y=True
+        )  # not standardised: probabilities of 0 and 1 from the start
+        theirs, ours = pair("classifier", solver=solver, hidden_layer_sizes=(100,), max_iter=20)
+        theirs.fit(X, y), ours.fit(X, y)
+        assert ours.n_iter_ == theirs.n_iter_
+        assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-6)
+
+    @pytest.mark.parametrize("form", ["csr_array", "csr_matrix"])
+    def test_sparse_label_indicators(self, form):
+        y = getattr(scipy.sparse, form)(CLASSES["multilabel"])
+        theirs, ours = pair("classifier")
+        assert_same_model(theirs.fit(X_IRIS, y), ours.fit(X_IRIS, y))
+        np.testing.assert_array_equal(ours.predict(X_IRIS), theirs.predict(X_IRIS).toarray())
+
+    @pytest.mark.parametrize("how", ["pickle", "deepcopy", "copy"])
+    def test_a_copy_predicts_the_same_after_parameters_changed(self, how):
+        _, ours = pair("classifier")
+        ours.fit(X_IRIS, Y_IRIS).set_params(activation="tanh", hidden_layer_sizes=(3,))
+        copies = {
+            "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+            "deepcopy": copy.deepcopy,
+            "copy": copy.copy,
+        }
+        again = copies[how](ours)
+        np.testing.assert_array_equal(again.predict_proba(X_IRIS), ours.predict_proba(X_IRIS))
+
+    def test_a_deep_copy_stays_on_the_device(self, backend):
+        X = backend.asarray(X_IRIS)
+        ours = MLPClassifier(max_iter=2, random_state=0).fit(X, Y_IRIS)
+        again = copy.deepcopy(ours)
+        np.testing.assert_array_equal(
+            backend.to_host(again.predict(X)), backend.to_host(ours.predict(X))
+        )
+
+    @pytest.mark.parametrize(
+        "changed", [{"hidden_layer_sizes": (3, 3)}, {"activation": "maxout:2"}], ids=str
+    )
+    def test_going_on_with_another_network_is_refused(self, changed):
+        _, ours = pair("classifier", warm_start=True)
+        ours.fit(X_IRIS, Y_IRIS).set_params(**changed)
+        with pytest.raises(ValueError, match=r"go on with the fitted coefs_ of the shapes"):
+            ours.fit(X_IRIS, Y_IRIS)
+
+    def test_partial_fit_with_another_solver_starts_its_memory_anew(self):
+        _, ours = pair("classifier")
+        ours.fit(X_IRIS, Y_IRIS).set_params(solver="sgd")
+        before = ours.coefs_[0].copy()
+        ours.partial_fit(X_IRIS, Y_IRIS)
+        assert np.max(np.abs(ours.coefs_[0] - before)) > 0
+
+    def test_partial_fit_has_no_plan_for_a_planned_schedule(self):
+        with pytest.raises(ValueError, match="'cosine' plans max_iter epochs"):
+            MLPRegressor(learning_rate="cosine").partial_fit(X_IRIS, Y_IRIS)
 
 
 class TestWorksInside:

@@ -10,14 +10,32 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
-from gpunet import losses
 from gpunet.backend import Backend
 from gpunet.estimators import labels
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
 from gpunet.estimators.perceptron import BasePerceptron
 from gpunet.estimators.placement import Placement, column_of, to_numpy
-from gpunet.losses import Loss
-from gpunet.typing import Array
+from gpunet.losses import CrossEntropy, Loss, SoftmaxCrossEntropy
+from gpunet.typing import Array, Namespace
+
+
+class _ClippedCrossEntropy(CrossEntropy):
+    """scikit-learn's report of a log loss: of probabilities cut at the dtype's ε, beside the exact gradient."""
+
+    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
+        return self.cost_from_a(xp, _clipped(xp, a), y)
+
+
+class _ClippedSoftmaxCrossEntropy(SoftmaxCrossEntropy):
+    """The same for exclusive classes."""
+
+    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
+        return self.cost_from_a(xp, _clipped(xp, a), y)
+
+
+def _clipped(xp: Namespace, a: Array) -> Array:
+    epsilon = float(xp.finfo(a.dtype).eps)
+    return xp.minimum(xp.maximum(a, epsilon), 1.0 - epsilon)
 
 
 class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
@@ -201,9 +219,11 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         return self._label_task
 
     def _loss_and_output(self) -> tuple[Loss, str]:
-        if self._label_task == "multiclass" and self.loss == "log_loss":
-            return losses.SoftmaxCrossEntropy(), "softmax"
-        return losses.CrossEntropy(), "logistic"
+        if self.loss == "cross_entropy":
+            return CrossEntropy(), "logistic"
+        if self._label_task == "multiclass":
+            return _ClippedSoftmaxCrossEntropy(), "softmax"
+        return _ClippedCrossEntropy(), "logistic"
 
     def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
         y = column_of(place, y)

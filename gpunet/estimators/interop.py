@@ -193,7 +193,7 @@ def from_sklearn(cls: type, theirs: Any, **parameters: Any) -> Any:
     for name in (*_FITTED, "coefs_", "intercepts_", "classes_"):
         if name in state:
             setattr(ours, name, state[name])
-    ours._place_spec = None
+    ours._place_spec, ours.history_ = None, []
     if kind is TheirClassifier:
         multilabel = theirs._label_binarizer.y_type_.startswith("multilabel")
         several = "multiclass" if len(theirs.classes_) > 2 else "binary"

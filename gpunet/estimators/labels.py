@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.sparse import is_sparse
 from gpunet.typing import Array
 
 
@@ -20,7 +21,7 @@ def classes_of(place: Placement, y: Any) -> tuple[Any, str]:
     ValueError
         For targets that are no classes.
     """
-    if isinstance(y, np.ndarray) or not hasattr(y, "dtype"):
+    if isinstance(y, np.ndarray) or is_sparse(y) or not hasattr(y, "dtype"):
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind == "multiclass-multioutput":

@@ -6,6 +6,7 @@ The training loop, its stopping rules and the order in which random numbers are 
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Sequence
@@ -107,6 +108,11 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             if self.solver == "lbfgs":
                 theta = self._fit_lbfgs(place, theta, data, monitor)
             else:
+                if incremental and parameters.schedule_of(self.learning_rate) is not None:
+                    raise ValueError(
+                        f"learning_rate={self.learning_rate!r} plans max_iter epochs, and partial_fit has no plan: use "
+                        "'constant', or for solver 'sgd' 'invscaling' or 'adaptive'."
+                    )
                 if self.early_stopping and incremental:
                     raise ValueError("partial_fit does not support early_stopping=True")
                 rows = None
@@ -150,12 +156,11 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
             self._random_state = check_random_state(self.random_state)
+            self._described = self._describe([X.shape[1], *map(operator.index, hidden), y.shape[0]])
             if first:
-                sizes = [X.shape[1], *map(operator.index, hidden), y.shape[0]]
-                self._described = self._describe(sizes)
                 self._initialize(self._described, place)
             else:
-                self.__dict__.pop("_described", None)  # parameters may have changed since
+                self._check_shapes(self._described)
             if first or not hasattr(self, "history_"):
                 self.history_: list[dict[str, float]] = []
             self._place_spec = None if place.host else place.backend.spec
@@ -190,6 +195,16 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             self.validation_scores_: Any = [] if self.early_stopping else None
             self.best_validation_score_: Any = -np.inf if self.early_stopping else None
             self.best_loss_: Any = None if self.early_stopping else np.inf
+
+    def _check_shapes(self, architecture: Architecture) -> None:
+        """Refuse to go on with parameters of another network than the one that is asked for now."""
+        asked = [(layer.inputs, layer.rows) for layer in architecture.layers]
+        fitted = [tuple(coefs.shape) for coefs in self.coefs_]
+        if asked != fitted:
+            raise ValueError(
+                f"warm_start and partial_fit go on with the fitted coefs_ of the shapes {fitted}, but the parameters "
+                f"now ask for {asked}: set hidden_layer_sizes and activation back, or fit anew with warm_start=False."
+            )
 
     def _describe(self, sizes: Sequence[int]) -> Architecture:
         hidden = parameters.activations_of(self.activation, len(sizes) - 2)
@@ -328,10 +343,16 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         new.__dict__.update(self.__dict__)
         return new
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return a deep copy, which stays where the fit was too."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with NumPy arrays only: fit on a GPU, load anywhere."""
         state: dict[str, Any] = super().__getstate__()
-        state = {name: to_numpy(value) for name, value in state.items() if name != "_described"}
+        state = {name: to_numpy(value) for name, value in state.items()}
         state["_place_spec"] = None
         return state
 
@@ -342,14 +363,15 @@ def _forward(
     x: Array,
     primitives: Primitives,
     *,
-    at_once: int = 2**22,
+    at_once: int | None = None,
 ) -> tuple[Array, Array]:
     """Return z and a (units, n) after the given matrices Θ, with no more than ``at_once`` numbers of a layer held.
 
     `gpunet.network.hypothesis` does the same for the flat θ of training, which a prediction needn't unroll.
     """
     xp, n = primitives.xp, x.shape[-1]
-    chunk = max(1, at_once // max(layer.rows for layer in architecture.layers))
+    widest = max(architecture.sizes[0], *(layer.rows for layer in architecture.layers))
+    chunk = max(1, (at_once or primitives.at_once) // widest)
     parts = []
     for start in range(0, n, chunk):
         a = x[..., start : min(start + chunk, n)]

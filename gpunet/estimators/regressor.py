@@ -148,7 +148,7 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         With a list of Q quantiles (n_samples, Q), or (n_samples, n_targets, Q).
         """
         place, _, h = self._outputs(X, "predict")
-        levels = self._levels()
+        levels = self._fitted_levels
         with place.backend.active():
             if levels is None:
                 return place.leave(h[:, 0] if self.n_outputs_ == 1 else h)
@@ -159,9 +159,11 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R² of `predict`; with a list of quantiles, that of the level nearest the median."""
         predicted = self.predict(X)
-        if self._levels() is not None:
+        if self._fitted_levels is not None:
             predicted = predicted[..., self._median()]
         return r2_score(y, predicted, sample_weight=sample_weight)  # type: ignore[no-any-return]
+
+    _fitted_levels: tuple[float, ...] | None = None
 
     def _levels(self) -> tuple[float, ...] | None:
         """Return the quantiles where there is a list of them, in the order of the outputs; else None."""
@@ -171,11 +173,11 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
 
     def _median(self) -> int:
         """Return which quantile is nearest the median."""
-        levels = self._levels() or (0.5,)
+        levels = self._fitted_levels or (0.5,)
         return min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
 
     def _scored_rows(self) -> slice:
-        levels = self._levels()
+        levels = self._fitted_levels
         if levels is None:
             return slice(None)
         targets = self.n_outputs_ // len(levels)
@@ -198,6 +200,7 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
 
     def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
         self._loss_and_output()  # refuses quantiles that are none
+        self._fitted_levels = self._levels()
         return self._encode_more(place, y, "y")
 
     def _encode_more(self, place: Placement, y: Any, name: str) -> Any:

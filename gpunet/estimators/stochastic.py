@@ -49,11 +49,13 @@ class StochasticFit:
     ) -> None:
         self._estimator, self._backend, self._monitor = estimator, place.backend, monitor
         self.n: int = data[0].shape[-1] if rows is None else rows.shape[-1]
+        optimizer = optimizer_of(estimator)
+        self._n_slots = optimizer.n_slots
         self._epochs = Epochs(
             architecture,
             data,
             backend=place.backend,
-            optimizer=optimizer_of(estimator),
+            optimizer=optimizer,
             batch_size=self._batch_size(),
             rows=rows,
             shuffle=estimator.shuffle,
@@ -120,9 +122,10 @@ class StochasticFit:
         estimator = self._estimator
         state = TrainingState(theta, estimator._random_state)
         slots, step = getattr(estimator, "_optimizer_state", (None, 0))
-        if incremental and slots is not None:
+        # another solver than the last fit's has another memory, and starts anew
+        if incremental and len(slots or ()) == self._n_slots:
             asarray = self._backend.asarray
-            state.slots = tuple(asarray(slot, dtype_name(theta)) for slot in slots)
+            state.slots = tuple(asarray(slot, dtype_name(theta)) for slot in slots or ())
             state.step = step
         else:
             estimator._learning_rate = float(estimator.learning_rate_init)
