@@ -296,6 +296,28 @@ class TestCorners:
         ours.partial_fit(X_IRIS, Y_IRIS)
         assert np.max(np.abs(ours.coefs_[0] - before)) > 0
 
+    def test_a_single_class_is_always_right(self):
+        theirs, ours = pair("classifier", early_stopping=True)
+        y = np.zeros(150, dtype=int)
+        assert_same_model(theirs.fit(X_IRIS, y), ours.fit(X_IRIS, y))
+
+    @pytest.mark.parametrize(
+        ("y", "weights", "message"),
+        [
+            (np.full(442, np.nan), None, "Input y contains NaN"),
+            (Y_DIABETES, np.full(442, np.nan), "Input sample_weight contains NaN"),
+            (Y_DIABETES, np.ones((442, 1)), "Sample weights must be 1D"),
+        ],
+        ids=["y", "weights", "shape"],
+    )
+    def test_what_is_wrong_on_a_device_is_named(self, backend, y, weights, message):
+        if backend.name == "numpy":
+            pytest.skip("NumPy arrays are host data")
+        X, y = backend.asarray(X_DIABETES), backend.asarray(y)
+        weights = None if weights is None else backend.asarray(weights)
+        with pytest.raises(ValueError, match=message):
+            MLPRegressor(max_iter=2).fit(X, y, sample_weight=weights)
+
     def test_partial_fit_has_no_plan_for_a_planned_schedule(self):
         with pytest.raises(ValueError, match="'cosine' plans max_iter epochs"):
             MLPRegressor(learning_rate="cosine").partial_fit(X_IRIS, Y_IRIS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,11 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
             )
         if layer is None:
             return last
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= last:
+        if isinstance(layer, bool) or not isinstance(layer, Integral) or not 1 <= layer <= last:
             raise ValueError(
                 f"layer is the number of a hidden layer, from 1 to {last}, but is {layer!r}."
             )
-        return layer
+        return int(layer)
 
     def summary(self) -> str:
         """Return a table of the fitted network's layers: units, activation, Θ, parameters."""

@@ -95,6 +95,8 @@ class Placement:
         X = self._validate_native(estimator, X, reset=reset)
         self.dtype = dtype_name(X)
         check_consistent_length(X, y)
+        if hasattr(y, "ndim") and not isinstance(y, np.ndarray):
+            self._finite(y, "y")
         return X, y
 
     def validate_again(self, estimator: Any, X: Any) -> Any:
@@ -192,8 +194,21 @@ class Placement:
         sample_weight = self._follow(sample_weight)
         if self.host:
             return _check_sample_weight(sample_weight, X, dtype=self.dtype)
+        if sample_weight.ndim != 1:
+            raise ValueError("Sample weights must be 1D array or scalar")  # scikit-learn's words
         check_consistent_length(X, sample_weight)
-        return self.backend.asarray(sample_weight, self.dtype)
+        weights = self.backend.asarray(sample_weight, self.dtype)
+        self._finite(weights, "sample_weight")
+        return weights
+
+    def _finite(self, array: Array, name: str) -> None:
+        """Refuse NaN and infinity on a device."""
+        with self.backend.active():
+            xp = self.backend.xp
+            if xp.isdtype(array.dtype, "real floating") and not bool(
+                self.backend.to_host(xp.all(xp.isfinite(array)))
+            ):
+                raise ValueError(f"Input {name} contains NaN or infinity.")
 
     def columns(self, rows: Any) -> Array:
         """Return rows (n, d) as columns (d, n) on the device; a sparse X stays sparse."""

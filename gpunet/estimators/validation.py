@@ -150,7 +150,13 @@ class Evaluation:
     def _score(self, h: Array, y: Array, weights: Array | None) -> Array:
         rows = self._estimator._scored_rows()
         h, y = h[..., rows, :], y[..., rows, :]
-        return score(self._place.backend.xp, self._estimator._task(), h, y, weights)
+        xp = self._place.backend.xp
+        classes = getattr(self._estimator, "classes_", None)
+        if classes is not None and classes.shape[0] == 1:
+            h = xp.zeros_like(
+                h
+            )  # where there is one class, it is predicted whatever the output says
+        return score(xp, self._estimator._task(), h, y, weights)
 
     def _cost(self, z: Array, h: Array, y: Array, weights: Array | None) -> Array:
         xp, loss = self._place.backend.xp, self._architecture.loss
