@@ -41,11 +41,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what takes a second when it is asked for: the estimators with scikit-learn, and the pictures."""
     if name == "plot":
-        import importlib  # noqa: PLC0415
+        import importlib
 
         return importlib.import_module("gpunet.plot")
     if name in ("MLPClassifier", "MLPRegressor"):
-        from gpunet import estimators  # noqa: PLC0415
+        from gpunet import estimators
 
         return getattr(estimators, name)
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

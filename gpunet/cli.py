@@ -210,11 +210,11 @@ def train(  # noqa: PLR0917  # the options of a command
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Train on a table and write a run's folder."""
-    from gpunet import persistence  # noqa: PLC0415
-    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
-    from gpunet.tabular.datasets import prepare  # noqa: PLC0415
-    from gpunet.tabular.experiment import Settings  # noqa: PLC0415
-    from gpunet.tabular.tables import open_table  # noqa: PLC0415
+    from gpunet import persistence
+    from gpunet.tabular import report  # only what a command needs
+    from gpunet.tabular.datasets import prepare
+    from gpunet.tabular.experiment import Settings
+    from gpunet.tabular.tables import open_table
 
     settings = Settings(
         get_backend(backend, device),
@@ -277,7 +277,7 @@ def train(  # noqa: PLR0917  # the options of a command
 
 def _load(model: Path, backend: str | None, device: str | None) -> tuple[Network, Preparation]:
     """Load a model that was trained on a table, from its file or its run's folder."""
-    from gpunet import persistence  # noqa: PLC0415  # only what a command needs
+    from gpunet import persistence  # only what a command needs
 
     file = model / MODEL if model.is_dir() else model
     saved = persistence.load(file, backend=backend, device=device)
@@ -301,9 +301,9 @@ def predict(
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Predict a column for every row of a table."""
-    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
-    from gpunet.tabular.experiment import predictions  # noqa: PLC0415
-    from gpunet.tabular.tables import open_table  # noqa: PLC0415
+    from gpunet.tabular import report  # only what a command needs
+    from gpunet.tabular.experiment import predictions
+    from gpunet.tabular.tables import open_table
 
     network, preparation = _load(model, backend, device)
     rows = predictions(network, preparation, open_table(data))
@@ -322,9 +322,9 @@ def evaluate(
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Score a model on a table that holds the truth."""
-    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
-    from gpunet.tabular.experiment import judge  # noqa: PLC0415
-    from gpunet.tabular.tables import open_table  # noqa: PLC0415
+    from gpunet.tabular import report  # only what a command needs
+    from gpunet.tabular.experiment import judge
+    from gpunet.tabular.tables import open_table
 
     network, preparation = _load(model, backend, device)
     table = open_table(data)
@@ -362,7 +362,7 @@ def check(  # noqa: PLR0917  # the options of a command
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:
     """Check backpropagation against numerical differentiation."""
-    from gpunet.tabular.experiment import random_examples  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular.experiment import random_examples  # only what a command needs
 
     network = Network(
         sizes,
@@ -387,7 +387,7 @@ def check(  # noqa: PLR0917  # the options of a command
 @app.command()
 def backends() -> None:
     """Show where gpunet can compute: each backend, its devices, or what it needs."""
-    from gpunet.tabular import report  # noqa: PLC0415  # only what a command needs
+    from gpunet.tabular import report  # only what a command needs
 
     console.print(report.backend_table(gpunet.backends_info()))
 

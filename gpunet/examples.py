@@ -136,7 +136,7 @@ class Border:
     def _move(self, values: Any, name: str, ndim: int | None) -> Array:
         """Return finite numbers of this dtype on the device."""
         if self.is_host(values):
-            from sklearn.utils import check_array  # noqa: PLC0415  # slow to import
+            from sklearn.utils import check_array  # slow to import
 
             values = check_array(
                 values,
@@ -192,7 +192,7 @@ def matrices(thetas: Sequence[Any], backend: Backend, dtype: str | None) -> tupl
     checked = []
     for l, Theta in enumerate(thetas, start=1):
         if backend_of([Theta]) is None:
-            from sklearn.utils import check_array  # noqa: PLC0415  # slow to import
+            from sklearn.utils import check_array  # slow to import
 
             checked.append(check_array(Theta, dtype="numeric", input_name=f"Theta{l}"))
             continue

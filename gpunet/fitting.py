@@ -58,7 +58,7 @@ def fit(
     ValueError
         For settings that don't fit.
     """
-    from gpunet.progress import progress_bar  # noqa: PLC0415  # rich is for those who watch
+    from gpunet.progress import progress_bar  # rich is for those who watch
 
     for name, number in {
         "epochs": epochs,
@@ -176,7 +176,7 @@ def hold_out(
             f"validation is a share of the m = {m} examples in (0, 1) that holds one at least, or a pair (X, Y), "
             f"but is {validation!r}."
         )
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415  # slow to import
+    from sklearn.model_selection import train_test_split  # slow to import
 
     labels = None
     if border.task in ("binary", "multiclass"):

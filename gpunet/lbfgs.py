@@ -77,7 +77,7 @@ def minimize(
     Cost and gradient are computed on the device, the search direction on the host in double precision. Parameters
     and result as for `gpunet.training.train`.
     """
-    from scipy.optimize import minimize as scipy_minimize  # noqa: PLC0415  # slow to import
+    from scipy.optimize import minimize as scipy_minimize  # slow to import
 
     xp = backend.xp
     x, y, weights, l2 = data

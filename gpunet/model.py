@@ -136,7 +136,7 @@ class Network:
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> None:
-        from sklearn.utils import check_random_state  # noqa: PLC0415  # slow to import
+        from sklearn.utils import check_random_state  # slow to import
 
         architecture = description.architecture_of(sizes, hidden, output, loss)
         self._describe(architecture, task, dtype, get_backend(backend, device))
@@ -197,7 +197,7 @@ class Network:
         >>> AND.predict([[0, 0], [0, 1], [1, 0], [1, 1]]).tolist()
         [0, 0, 0, 1]
         """
-        from sklearn.utils import check_random_state  # noqa: PLC0415
+        from sklearn.utils import check_random_state
 
         owner = backend_of(thetas) if backend is None and device is None else None
         chosen = owner or get_backend(backend, device)
@@ -367,7 +367,7 @@ class Network:
         1 9 True
         2 8 True
         """
-        from sklearn.utils import check_random_state  # noqa: PLC0415
+        from sklearn.utils import check_random_state
 
         double = self._converted("float64")
         with self.backend.active():
@@ -475,7 +475,7 @@ class Network:
         TrainingInterruptedWarning
             After Ctrl-C, which ends training after the step in hand; the best parameters so far are kept.
         """
-        from sklearn.utils import check_random_state  # noqa: PLC0415
+        from sklearn.utils import check_random_state
 
         _, data = self._enter(X, Y, l2, sample_weight)
         random = self._random if seed is None else check_random_state(seed)
@@ -529,7 +529,7 @@ class Network:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Save description and parameters to one file without code: see `gpunet.persistence`."""
-        from gpunet.persistence import save  # noqa: PLC0415
+        from gpunet.persistence import save
 
         save(path, self)
 
@@ -546,7 +546,7 @@ class Network:
 
         ``custom`` gives the activations of one's own by name: a file never holds code.
         """
-        from gpunet.persistence import load  # noqa: PLC0415
+        from gpunet.persistence import load
 
         saved = load(path, custom=custom, backend=backend, device=device)
         return saved.network

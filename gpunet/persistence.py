@@ -95,7 +95,7 @@ def save(
     >>> [bool((a == b).all()) for a, b in zip(saved.network.thetas, network.thetas, strict=True)]
     [True, True]
     """
-    from safetensors.numpy import save as to_bytes  # noqa: PLC0415
+    from safetensors.numpy import save as to_bytes
 
     architecture = network.architecture
     if type(architecture.loss) is not type(losses.KNOWN.get(architecture.loss.name)):
@@ -193,7 +193,7 @@ def _loss(written: Mapping[str, Any]) -> Loss:
 
 def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, HostArray]]:
     """Return the header and the tensors of a file, as they are written there."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
@@ -246,7 +246,7 @@ def _network(
     )
     if header["preparation"] is None:
         return Saved(network, None)
-    from gpunet.tabular.preparation import Preparation  # noqa: PLC0415  # only for a model of a table
+    from gpunet.tabular.preparation import Preparation  # only for a model of a table
 
     preparation = Preparation.from_dict(header["preparation"])
     outputs = {"binary": 1, "regression": 1, "multiclass": len(preparation.classes)}

@@ -149,7 +149,7 @@ def decision_boundary(
         raise ValueError(f"y has the shape {y.shape}, but X has m = {len(X)} rows: one class each.")
     classes = _classes(network, y)
     ax = _axes(ax, (5.5, 4.4))
-    from matplotlib.colors import ListedColormap  # noqa: PLC0415
+    from matplotlib.colors import ListedColormap
 
     # The points asked about are the middles of resolution × resolution cells: the picture's pixels.
     low, high = X.min(axis=0), X.max(axis=0)
@@ -373,7 +373,7 @@ def network(
     if values is None:
         values = sum(len(below) * sum(i > 0 for i in above) for below, above in pairs) <= 12
     ax = _axes(ax, (1.5 * last, 0.62 * min(max(sizes), most + 1) + 1.4))
-    from matplotlib.collections import LineCollection  # noqa: PLC0415
+    from matplotlib.collections import LineCollection
 
     for Theta, activation, (below, above) in zip(
         network.thetas, architecture.activations, pairs, strict=True
@@ -420,7 +420,7 @@ def _column(l: int, units: int, most: int, *, bias: bool) -> dict[int, tuple[flo
 
 def _draw_unit(ax: Axes, at: tuple[float, float], l: int, i: int, last: int) -> None:
     """Draw unit i of layer l with the lecture's name for it."""
-    from matplotlib.patches import Circle, Patch, Rectangle  # noqa: PLC0415
+    from matplotlib.patches import Circle, Patch, Rectangle
 
     x, y = at
     name = f"$a^{{({l})}}_{{{i}}}$"
@@ -516,7 +516,7 @@ def _host(values: Any) -> HostArray:
 
 def _diverging(steps: int = 256) -> Colormap:
     """Return the colours from blue (negative, or 0) over white to orange (positive, or 1)."""
-    from matplotlib.colors import LinearSegmentedColormap  # noqa: PLC0415
+    from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("blue_white_orange", [BLUE, "white", ORANGE], steps)
 
@@ -529,7 +529,7 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 def _figure(size: tuple[float, float]) -> Figure:
     """Return a new Figure that belongs to no window."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("Pictures need matplotlib: pip install 'gpunet[plot]'") from error
     return Figure(figsize=size, layout="constrained")

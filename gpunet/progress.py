@@ -32,7 +32,7 @@ class ProgressBar(Silent):
     """
 
     def __init__(self, epochs: int, examples: int) -> None:
-        from rich.progress import (  # noqa: PLC0415  # rich is for those who watch
+        from rich.progress import (  # rich is for those who watch
             BarColumn,
             MofNCompleteColumn,
             Progress,

@@ -243,8 +243,8 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
 
     def _fit_lbfgs(self, place: Placement, theta: Array, data: Data, monitor: Monitor) -> Array:
         """Minimise over all examples with SciPy's L-BFGS-B."""
-        import scipy.optimize  # noqa: PLC0415  # slow to import
-        from sklearn.utils.optimize import _check_optimize_result  # noqa: PLC0415
+        import scipy.optimize  # slow to import
+        from sklearn.utils.optimize import _check_optimize_result
 
         backend, dtype, stopped = place.backend, dtype_name(theta), False
         evaluate = Evaluation(self, place, self._architecture(), data)
@@ -318,7 +318,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         steps: int = 100,
     ) -> Any:
         """Return how the loss goes while the learning rate grows: see `gpunet.estimators.rate_range`."""
-        from gpunet.estimators.rate_range import learning_rate_range  # noqa: PLC0415  # only for those who ask
+        from gpunet.estimators.rate_range import learning_rate_range  # only for those who ask
 
         return learning_rate_range(self, X, y, sample_weight, low=low, high=high, steps=steps)
 
@@ -326,14 +326,14 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
 
     def to_sklearn(self) -> Any:
         """Return scikit-learn's estimator with the same model: see `gpunet.estimators.interop.to_sklearn`."""
-        from gpunet.estimators.interop import to_sklearn  # noqa: PLC0415  # only for those who convert
+        from gpunet.estimators.interop import to_sklearn  # only for those who convert
 
         return to_sklearn(self)
 
     @classmethod
     def from_sklearn(cls, estimator: Any, **parameters: Any) -> Any:
         """Return this estimator with scikit-learn's model: see `gpunet.estimators.interop.from_sklearn`."""
-        from gpunet.estimators.interop import from_sklearn  # noqa: PLC0415
+        from gpunet.estimators.interop import from_sklearn
 
         return from_sklearn(cls, estimator, **parameters)
 

@@ -58,7 +58,7 @@ class RateRange:
         """
         if ax is None:
             try:
-                from matplotlib.figure import Figure  # noqa: PLC0415  # optional
+                from matplotlib.figure import Figure  # optional
             except ImportError as error:
                 raise ImportError("Drawing needs matplotlib: pip install 'gpunet[plot]'") from error
             ax = Figure(figsize=(6.0, 4.0), layout="constrained").add_subplot()

@@ -194,7 +194,7 @@ def _split(
 
     Stratified by the rows' ``classes``, whole numbers (m,), where every class fits into every part.
     """
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415  # slow to import
+    from sklearn.model_selection import train_test_split  # slow to import
 
     part = np.zeros(m, dtype=np.int8)
     for number, name, share in ((2, "test", test), (1, "validation", validation)):
@@ -224,7 +224,7 @@ def _standard(values: HostArray, centre: bool) -> tuple[float, float]:
     if not centre:
         mean = float(values.mean())
         return 0.0, mean if mean > 0.0 else 1.0
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  # slow to import
+    from sklearn.preprocessing import StandardScaler  # slow to import
 
     scaler = StandardScaler().fit(values[:, None])
     return float(scaler.mean_[0]), float(scaler.scale_[0])
@@ -249,7 +249,7 @@ class Statistics:
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  # slow to import
+        from sklearn.preprocessing import StandardScaler  # slow to import
 
         self._unusable = [column for column in columns if column.kind is None]
         self._names = [column.name for column in columns if column.kind == "number"]

@@ -122,9 +122,9 @@ class Preparation:
 
     @cached_property
     def _number_transformer(self) -> Any:
-        from sklearn.impute import SimpleImputer  # noqa: PLC0415  # slow to import
-        from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-        from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+        from sklearn.impute import SimpleImputer  # slow to import
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
         scaler = StandardScaler()
         scaler.mean_ = np.array([column.mean for column in self.numbers])
@@ -137,7 +137,7 @@ class Preparation:
 
     @cached_property
     def _category_transformer(self) -> Any:
-        from sklearn.preprocessing import OneHotEncoder  # noqa: PLC0415  # slow to import
+        from sklearn.preprocessing import OneHotEncoder  # slow to import
 
         values = [np.array(column.values, dtype=object) for column in self.categories]
         encoder = OneHotEncoder(

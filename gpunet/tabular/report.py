@@ -34,7 +34,7 @@ def scores(preparation: Preparation, truth: HostArray, predicted: HostArray) -> 
     truth, predicted : array of shape (m,)
         Class numbers, or numbers in the target column's units.
     """
-    from sklearn import metrics  # noqa: PLC0415  # slow to import
+    from sklearn import metrics  # slow to import
 
     if preparation.classes:
         judges = {
@@ -51,7 +51,7 @@ def scores(preparation: Preparation, truth: HostArray, predicted: HostArray) -> 
 
 def baseline_scores(preparation: Preparation, known: HostArray, truth: HostArray) -> Scores:
     """Return the scores of who always predicts the most frequent class, or the mean, of ``known`` targets."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor  # noqa: PLC0415  # slow to import
+    from sklearn.dummy import DummyClassifier, DummyRegressor  # slow to import
 
     dummy = DummyClassifier(strategy="most_frequent") if preparation.classes else DummyRegressor()
     dummy.fit(np.zeros((len(known), 1)), known)
@@ -165,10 +165,10 @@ def write_pictures(
     """
     if not can_draw():
         return []
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # an extra
+    from matplotlib.figure import Figure
 
-    from gpunet import plot  # noqa: PLC0415
+    from gpunet import plot
 
     figures = {}
     if history:
@@ -190,7 +190,7 @@ def write_pictures(
 def _confusion_matrix(
     figure: Any, preparation: Preparation, truth: HostArray, predicted: HostArray
 ) -> None:
-    from sklearn.metrics import ConfusionMatrixDisplay  # noqa: PLC0415  # slow to import
+    from sklearn.metrics import ConfusionMatrixDisplay  # slow to import
 
     names = [str(label) for label in preparation.classes]
     K = len(names)
@@ -219,8 +219,8 @@ def _confusion_matrix(
 def _predicted_vs_true(
     figure: Any, preparation: Preparation, truth: HostArray, predicted: HostArray
 ) -> None:
-    from matplotlib.ticker import AutoLocator  # noqa: PLC0415  # an extra
-    from sklearn.metrics import PredictionErrorDisplay  # noqa: PLC0415  # slow to import
+    from matplotlib.ticker import AutoLocator  # an extra
+    from sklearn.metrics import PredictionErrorDisplay  # slow to import
 
     ax = figure.subplots()
     PredictionErrorDisplay.from_predictions(
@@ -282,8 +282,8 @@ def _write_csv(path: Path, batches: Iterable[Mapping[str, HostArray]]) -> int:
 
 def _write_parquet(path: Path, batches: Iterable[Mapping[str, HostArray]]) -> int:
     try:
-        import pyarrow as pa  # noqa: PLC0415  # an extra
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa  # an extra
+        from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
             f"Writing Parquet needs pyarrow ({error}): pip install 'gpunet[tables]'"

@@ -253,7 +253,7 @@ def open_table(data: str | PathLike[str]) -> Table:
             f"{path} should end with .csv, .csv.gz, .parquet or .npz to say how it is read."
         )
     try:
-        from gpunet.tabular.arrow import CSV, Parquet  # noqa: PLC0415  # pyarrow is an extra
+        from gpunet.tabular.arrow import CSV, Parquet  # pyarrow is an extra
     except ImportError as error:
         raise ImportError(
             f"Reading {path} needs pyarrow ({error}): pip install 'gpunet[tables]'"
@@ -263,7 +263,7 @@ def open_table(data: str | PathLike[str]) -> Table:
 
 def _bundled(name: str) -> Arrays:
     """Return one of scikit-learn's data sets, its classes by name where they have one."""
-    from sklearn import datasets  # noqa: PLC0415  # slow to import
+    from sklearn import datasets  # slow to import
 
     bunch = getattr(datasets, f"load_{name}")()
     classes = bunch.get("target_names")
