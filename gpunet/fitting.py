@@ -75,6 +75,10 @@ def fit(
     dropout = _dropout_of(dropout, len(border.architecture.layers) - 1)
     if clip_norm is not None and not (isinstance(clip_norm, numbers.Real) and clip_norm > 0.0):
         raise ValueError(f"clip_norm has to be a number > 0, or None, but is {clip_norm!r}.")
+    if isinstance(optimizer, LBFGS) and (any(dropout) or clip_norm is not None):
+        raise ValueError(
+            "lbfgs takes whole gradients: leave dropout and clip_norm out, or use another optimizer."
+        )
     border.exclusive(data[1])
     rows, held = hold_out(border, data, validation, state.random)
     m = data[0].shape[-1] if rows is None else rows.shape[-1]

@@ -883,3 +883,12 @@ def test_dropout_and_clipping_are_in_reach():
     start = Network([2, 8, 1], seed=0, backend="numpy").thetas[0]
     assert np.max(np.abs(thetas[0] - thetas[1])) > 1e-4
     assert 0 < np.linalg.norm(thetas[2] - start) < 1e-3
+
+
+@pytest.mark.parametrize("settings", [{"dropout": 0.5}, {"clip_norm": 1.0}], ids=str)
+def test_lbfgs_refuses_what_it_cannot_do(settings):
+    network = Network([2, 3, 1], seed=0, backend="numpy")
+    before = network.thetas[0]
+    with pytest.raises(ValueError, match="lbfgs takes whole gradients"):
+        network.fit([[0, 1], [1, 0]], [0, 1], optimizer="lbfgs", **settings)
+    np.testing.assert_array_equal(network.thetas[0], before)

@@ -270,7 +270,7 @@ def missing_target(columns):
     ("change", "settings", "message"),
     [
         (lambda c: changed(c, y=["no"] * M), {}, "'y' holds a single class, no: "),
-        (lambda c: changed(c, y=np.ones(M)), {}, r"'y' holds a single class, 1\.0: "),
+        (lambda c: changed(c, y=np.ones(M)), {}, r"'y' holds a single number, 1\.0: "),
         (missing_target, {}, "'y' has no value in 2 of 200 rows, the first of them row 5"),
         (lambda c: changed(c, y=[np.nan, *range(M - 1)]), {}, "'y' has no value in 1 of 200 rows"),
         (lambda c: changed(c, y=[np.inf, *range(M - 1)]), {}, "'y' holds inf in row 1"),

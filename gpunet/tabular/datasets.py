@@ -163,8 +163,9 @@ def _task(labels: HostArray, target: str, task: str | None) -> tuple[str, tuple[
     # sorting objects compares them one by one: a set first
     values: HostArray = sorted(set(labels)) if labels.dtype == object else np.unique(labels)
     if len(values) == 1:
+        holds = "number" if task == "regression" or labels.dtype.kind == "f" else "class"
         raise ValueError(
-            f"Target column {target!r} holds a single class, {values[0]!s}: there is nothing to tell apart."
+            f"Target column {target!r} holds a single {holds}, {values[0]!s}: there is nothing to learn."
         )
     if task is None:
         many = labels.dtype.kind in "iu" and len(values) > MOST_INTEGER_CLASSES
