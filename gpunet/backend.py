@@ -29,6 +29,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from gpunet.primitives import Primitives
+from gpunet.sparse import SparseColumns
 from gpunet.typing import Array, HostArray, Namespace
 
 Step = Callable[[Primitives, Any, Any, Any], Any]
@@ -53,6 +54,22 @@ class Device:
     name: str
     description: str
     memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """How networks are best trained together.
+
+    Attributes
+    ----------
+    bytes : int
+        What a stack may touch in a training step.
+    side_by_side : int
+        How many stacks are trained at once, in threads; 0 where threads gain nothing.
+    """
+
+    bytes: int
+    side_by_side: int = 0
 
 
 def processor() -> Device:
@@ -86,6 +103,8 @@ class Backend:
         The command that installs it.
     types : tuple of str
         Top-level packages in which the library's array type may be defined.
+    compiles_shapes : bool
+        Whether `compile` takes long for every new shape.
     automatic : bool
         Whether ``auto`` may choose it, which it does when `probe` finds nothing missing.
     xp : namespace
@@ -101,6 +120,7 @@ class Backend:
     install: ClassVar[str]
     types: ClassVar[tuple[str, ...]]
     automatic: ClassVar[bool] = False
+    compiles_shapes: ClassVar[bool] = False
 
     xp: Namespace
     device: Any
@@ -125,6 +145,10 @@ class Backend:
         """Return a context in which the library computes on this device (and without a tape)."""
         return contextlib.nullcontext()
 
+    def sparse_columns(self, rows: Any, dtype: str) -> SparseColumns:
+        """Return SciPy's sparse rows (n, d) as columns (d, n); the default makes each part of them dense."""
+        return SparseColumns(rows, self, dtype)
+
     def compile(self, step: Step) -> Epoch:
         """Turn a training step into an epoch of them; the default calls it once for each batch."""
         primitives = self.primitives
@@ -140,10 +164,14 @@ class Backend:
 
         return epoch
 
+    def stacking(self) -> Stacking:
+        """Return how many networks are best trained as one: on a processor what its caches hold a few times over."""
+        return Stacking(2**25)
+
     @classmethod
     def probe(cls) -> str | None:
         """Return why this backend can't run here, or None. Cheap where the library is missing."""
-        if importlib.util.find_spec(cls.library) is None:
+        if not _installed(cls.library):
             return f"{cls.library} isn't installed"
         return None
 
@@ -188,6 +216,12 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<backend {self.spec}>"
+
+
+@cache
+def _installed(library: str) -> bool:
+    """Return whether a package is there; asked at every prediction, where looking takes as long as predicting."""
+    return importlib.util.find_spec(library) is not None
 
 
 @cache

@@ -38,7 +38,7 @@ def cost_function(
     x, y, weights, l2 = data
     name = dtype_name(like)
     if isinstance(x, SparseColumns):
-        x = x[..., :]  # L-BFGS takes all examples at once: a dense copy, held while it runs
+        x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
         if stop():
