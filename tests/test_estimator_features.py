@@ -2,15 +2,18 @@
 
 import copy
 import pickle
+from html.parser import HTMLParser
 
 import array_api_strict
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +22,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 import gpunet
 from gpunet import MLPClassifier, MLPRegressor, activations, initializers, schedules
 from gpunet.backend import backend_of
+from gpunet.estimators import perceptron
+from gpunet.estimators.placement import Placement
 from gpunet.estimators.rate_range import RateRange
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -118,17 +123,21 @@ class TestActivation:
     @pytest.mark.parametrize(
         ("activation", "error", "message"),
         [
-            ("softplus", ValueError, "Unknown activation 'softplus'; known are identity, sigmoid"),
+            ("softplus", ValueError, "of MLPClassifier must be .*'silu' .* Got 'softplus' instead"),
+            (["relu", "softplus"], ValueError, "Got 'softplus' instead"),
             (["relu"], ValueError, r"1 entries, .* 2 hidden layers \(layers 2 to 3\)"),
             (["relu"] * 3, ValueError, "3 entries"),
-            (3, TypeError, "An activation is a name"),
+            (3, TypeError, "The 'activation' parameter .* Got 3 instead"),
+            (None, ValueError, "Got None instead"),
             ("maxout:1", ValueError, "at least 2 pieces"),
-            ([activations.ReLU, activations.Tanh], TypeError, "An activation is a name"),
+            ("relu:3", ValueError, "'activation' .* 'relu' has no setting"),
+            ([activations.ReLU, activations.Tanh], TypeError, "Got <class .*ReLU"),
         ],
     )
     def test_bad_ones(self, activation, error, message):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as caught:
             classifier(activation=activation).fit(X_IRIS, Y_IRIS)
+        assert "softmax" not in str(caught.value)  # an output's
 
 
 class TestInit:
@@ -220,7 +229,10 @@ class TestDropoutAndClipping:
         ours = classifier(dropout=0.5).fit(X_IRIS, Y_IRIS)
         np.testing.assert_array_equal(ours.predict_proba(X_IRIS), ours.predict_proba(X_IRIS))
 
-    @pytest.mark.parametrize("dropout", [1.0, -0.1, [0.5], [0.1, 1.0], "much"])
+    @pytest.mark.parametrize(
+        "dropout",
+        [1.0, -0.1, [0.5], [0.1, 1.0], "much", ["a", "b"], [None, 0.1], [[0.1], [0.1, 0.2]]],
+    )
     def test_bad_shares(self, dropout):
         with pytest.raises(ValueError, match="dropout"):
             classifier(dropout=dropout).fit(X_IRIS, Y_IRIS)
@@ -288,11 +300,49 @@ class TestClassWeight:
         [
             ({0: 1.0, 3: 1.0}, r"classes, \[1, 2\], are not in class_weight"),
             ("even", "class_weight"),
+            ({"a": 1.0, 0: 1.0}, r"class_weight: .*\[1, 2\], are not in .* It has \['a'\] instead"),
+            ({0: -1.0}, "gives class 0 the weight -1.0, but weights are finite numbers from 0 on"),
+            ({0: np.nan}, "gives class 0 the weight nan"),
+            ({0: 1, 1: np.inf}, "gives class 1 the weight inf"),
+            ({0: "much"}, "gives class 0 the weight 'much'"),
         ],
     )
     def test_bad_ones(self, class_weight, message):
         with pytest.raises(ValueError, match=message):
             classifier(class_weight=class_weight).fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize("class_weight", ["balanced", {0: 0.5, 1: 3.0, 2: 1.0}])
+    def test_weighs_your_own_validation_data_as_a_splits(self, backend, class_weight):
+        """With the weight that a class has in y, whatever its share of the validation data."""
+        X, y = X_IRIS[UNBALANCED], Y_IRIS[UNBALANCED]
+        X_val, y_val = X_IRIS[::4], Y_IRIS[::4]
+        ours = classifier(class_weight=class_weight, max_iter=3, track_scores=True)
+        data = [backend.asarray(part) for part in (X, y, X_val, y_val)]
+        ours.fit(*data[:2], X_val=data[2], y_val=data[3])
+        counts = np.bincount(y)
+        each = {"balanced": len(y) / (3 * counts)}.get(str(class_weight), np.array([0.5, 3.0, 1.0]))
+        weights = each[y_val]
+        p = backend.to_host(ours.predict_proba(data[2]))
+        expected = np.average(p.argmax(axis=1) == y_val, weights=weights)
+        assert ours.history_[-1]["validation_score"] == pytest.approx(expected)
+        losses = -np.log(p[np.arange(len(y_val)), y_val])
+        expected = np.average(losses, weights=weights)
+        assert ours.history_[-1]["validation_loss"] == pytest.approx(expected)
+
+    @pytest.mark.parametrize("own", [True, False])
+    @pytest.mark.parametrize("weights", [None, np.ones(85)])
+    def test_a_scorer_is_told_of_sample_weights_only(self, weights, own):
+        told = []
+
+        def scorer(estimator, X, y, **more):
+            told.append(set(more))
+            return 0.0
+
+        X, y = X_IRIS[UNBALANCED], Y_IRIS[UNBALANCED]
+        more = {"X_val": X, "y_val": y} if own else {}
+        ours = classifier(class_weight="balanced", scoring=scorer, early_stopping=True, max_iter=1)
+        ours.fit(X, y, weights, **more)
+        assert told == [set() if own or weights is None else {"sample_weight"}]
 
     def test_multilabel(self):
         y = np.column_stack([Y_IRIS > 0, Y_IRIS > 1]).astype(int)
@@ -390,10 +440,22 @@ class TestRegressionLosses:
         scores = [m.fit(X_DIABETES, Y_DIABETES, **more).validation_scores_ for m in (both, alone)]
         np.testing.assert_allclose(*scores, atol=1e-9)
 
-    @pytest.mark.parametrize("quantiles", [0.0, 1.0, [0.5, 1.0], [], "half"])
-    def test_bad_quantiles(self, quantiles):
+    @pytest.mark.parametrize("loss", ["quantile", "squared_error"])
+    @pytest.mark.parametrize("quantiles", [0.0, 1.0, [0.5, 1.0], [2], [], "half", ["a"], [None]])
+    def test_bad_quantiles(self, quantiles, loss):
         with pytest.raises(ValueError, match="quantiles"):
-            regressor(loss="quantile", quantiles=quantiles).fit(X_DIABETES, Y_DIABETES)
+            regressor(loss=loss, quantiles=quantiles).fit(X_DIABETES, Y_DIABETES)
+
+    @pytest.mark.parametrize("scoring", ["r2", make_scorer(r2_score)])
+    def test_a_scorer_of_one_prediction_and_several_levels(self, scoring):
+        ours = regressor(loss="quantile", quantiles=[0.1, 0.9], scoring=scoring)
+        with pytest.raises(
+            ValueError, match=r"scoring=.* quantiles=\[0.1, 0.9\] .*leave scoring out"
+        ):
+            ours.fit(X_DIABETES, Y_DIABETES)
+        ours.set_params(scoring=lambda estimator, X, y: estimator.predict(X).shape[1])
+        ours.set_params(early_stopping=True, max_iter=2).fit(X_DIABETES, Y_DIABETES)
+        assert ours.validation_scores_ == [2.0, 2.0]
 
     @pytest.mark.parametrize("threshold", [0.0, -1.0])
     def test_bad_thresholds(self, threshold):
@@ -648,6 +710,38 @@ class TestScikitLearnsCallbacks:
         assert "MLPClassifier" in capsys.readouterr().out
         assert_same(ours, classifier(max_iter=4).fit(X_IRIS, Y_IRIS))
 
+    def test_lbfgs_begins_before_it_works(self, monkeypatch):
+        """Each iteration's evaluations lie between its begin and its end."""
+        recorder, told = Recorder(), []
+        cost_function = perceptron.cost_function
+
+        def watched(*arguments):
+            cost = cost_function(*arguments)
+
+            def cost_at(x):
+                told.append([call[0] for call in recorder.calls if "epoch" in call][-1])
+                return cost(x)
+
+            return cost_at
+
+        monkeypatch.setattr(perceptron, "cost_function", watched)
+        ours = classifier(solver="lbfgs", max_iter=200, alpha=10.0)
+        ours.set_callbacks(recorder).fit(X_IRIS, Y_IRIS)
+        assert ours.n_iter_ < 200  # it converged
+        assert set(told) == {"begin"}
+        begun = [call[2] for call in recorder.calls if call[:2] == ("begin", "epoch")]
+        ended = [call[2] for call in recorder.calls if call[:2] == ("end", "epoch")]
+        assert begun == ended == list(range(ours.n_iter_))
+
+    def test_what_began_ends_where_lbfgs_is_cut_short(self):
+        recorder = Recorder()
+        ours = classifier(solver="lbfgs", max_fun=1, max_iter=50).set_callbacks(recorder)
+        ours.fit(X_IRIS, Y_IRIS)
+        begun, ended = (
+            [call[1:3] for call in recorder.calls if call[0] == what] for what in ("begin", "end")
+        )
+        assert sorted(begun) == sorted(ended)
+
     def test_partial_fit_is_no_fit(self):
         recorder = Recorder()
         classifier().set_callbacks(recorder).partial_fit(X_IRIS, Y_IRIS, classes=[0, 1, 2])
@@ -668,29 +762,51 @@ class TestTransform:
             np.testing.assert_allclose(backend.to_host(found), expected, atol=1e-12)
 
     def test_many_examples_come_in_parts(self):
-        from gpunet.estimators import perceptron
-
         ours = classifier(activation=["maxout", "relu"]).fit(X_IRIS, Y_IRIS)
         x = (
             ours._architecture(),
             [(c.T, b) for c, b in zip(ours.coefs_, ours.intercepts_, strict=True)],
         )
         primitives = gpunet.get_backend("numpy").primitives
-        whole = perceptron._forward(*x, X_IRIS.T, primitives)
-        parts = perceptron._forward(*x, X_IRIS.T, primitives, at_once=16 * 7)
-        for a, b in zip(whole, parts, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-13)
+        both = primitives, lambda xp, z, a: xp.concat([z, a])
+        (whole,) = perceptron._forward(*x, X_IRIS.T, *both)
+        parts = perceptron._forward(*x, X_IRIS.T, *both, at_once=16 * 7)
+        assert {part.shape[1] for part in parts} == {7, 3}
+        np.testing.assert_allclose(np.concat(parts, axis=1), whole, atol=1e-13)
+        rows = Placement(gpunet.get_backend("numpy"), host=True).rows(parts)
+        assert rows.flags.c_contiguous
+        np.testing.assert_allclose(rows, whole.T, atol=1e-13)
 
     def test_names_and_frames(self):
         ours = classifier().fit(X_IRIS, Y_IRIS)
         names = [f"mlpclassifier{i}" for i in range(5)]
         assert ours.get_feature_names_out().tolist() == names
         assert len(ours.get_feature_names_out(layer=1)) == 8
-        frame = ours.set_output(transform="pandas").transform(X_IRIS)
+        expected = [ours.transform(X_IRIS, layer) for layer in (1, 2)]
+        given = pd.DataFrame(X_IRIS, index=np.arange(150) + 7)
+        frame = ours.set_output(transform="pandas").transform(given)
         assert list(frame.columns) == names
         assert list(ours.transform(X_IRIS, layer=2).columns) == names
-        with pytest.raises(ValueError, match=r"layer=1.*set_output\(transform='default'\)"):
-            ours.transform(X_IRIS, layer=1)
+        frame = ours.transform(given, layer=1)
+        assert list(frame.columns) == ours.get_feature_names_out(layer=1).tolist()
+        assert list(frame.index) == list(given.index)
+        np.testing.assert_array_equal(frame, expected[0])
+        fresh = classifier().set_output(transform="pandas").fit_transform(X_IRIS, Y_IRIS)
+        assert list(fresh.columns) == names
+        np.testing.assert_array_equal(fresh, expected[1])
+
+    @pytest.mark.parametrize("library", ["pandas", "polars"])
+    def test_frames_by_configuration(self, backend, library):
+        kind = pytest.importorskip(library, reason=f"{library} isn't installed").DataFrame
+        X = backend.asarray(X_IRIS)
+        ours = classifier().fit(X, Y_IRIS)
+        with config_context(transform_output=library):
+            frames = [ours.transform(X, layer) for layer in (1, None)]
+        for frame, layer in zip(frames, (1, 2), strict=True):
+            assert isinstance(frame, kind)
+            assert list(frame.columns) == ours.get_feature_names_out(layer=layer).tolist()
+            expected = backend.to_host(ours.transform(X, layer))
+            np.testing.assert_array_equal(frame.to_numpy(), expected)
 
     def test_in_a_pipeline(self):
         pipeline = make_pipeline(classifier(), MLPClassifier((4,), max_iter=5, random_state=0))
@@ -710,6 +826,26 @@ class TestTransform:
             classifier().transform(X_IRIS)
 
 
+class OpenAt(HTMLParser):
+    """Finds the classes of the elements around a text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.open, self.classes = text, [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("br", "input", "meta", "link", "path"):
+            self.open.append((tag, dict(attributes).get("class") or ""))
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1][0] == tag:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if data == self.text:
+            self.classes = " ".join(classes for _, classes in self.open).split()
+
+
 class TestDescription:
     def test_summary(self):
         text = classifier(activation=["maxout:3", "elu"]).fit(X_IRIS, Y_IRIS).summary()
@@ -722,7 +858,12 @@ class TestDescription:
     def test_in_a_notebook(self):
         ours = classifier()
         assert "Theta1" not in ours._repr_html_()
-        assert "<td>Theta1: 8 x 5</td>" in ours.fit(X_IRIS, Y_IRIS)._repr_html_()
+        html = ours.fit(X_IRIS, Y_IRIS)._repr_html_()
+        assert "<td>Theta1: 8 x 5</td>" in html
+        inside = OpenAt("Theta1: 8 x 5")
+        inside.feed(html)
+        assert "sk-container" in inside.classes
+        assert html.endswith("</body>")
 
     def test_copies_stay_where_they_are(self, backend):
         X = backend.asarray(X_IRIS)
@@ -748,6 +889,13 @@ class TestLearningRateRange:
         found = ours.learning_rate_range(X_IRIS, Y_IRIS, low=1e-20, high=1e-19, steps=2)
         start = ours.set_params(max_iter=1, learning_rate_init=1e-20).fit(X_IRIS, Y_IRIS)
         np.testing.assert_allclose(found.losses, start.loss_, rtol=1e-12)
+
+    def test_numpys_whole_numbers_are_whole_numbers(self):
+        found, expected = (
+            classifier().learning_rate_range(X_IRIS, Y_IRIS, high=1e-3, steps=steps)
+            for steps in (np.int64(10), 10)
+        )
+        np.testing.assert_array_equal(found.losses, expected.losses)
 
     def test_a_fitted_one_stays(self):
         ours = classifier().fit(X_IRIS, Y_IRIS)
@@ -778,6 +926,8 @@ class TestLearningRateRange:
             ({"low": 1.0, "high": 0.1}, "low=1.0 and high=0.1"),
             ({"low": 0.0}, "low=0.0"),
             ({"steps": 1}, "at least 2 steps"),
+            ({"steps": 10.0}, "at least 2 steps, not 10.0"),
+            ({"steps": True}, "at least 2 steps, not True"),
         ],
     )
     def test_bad_arguments(self, arguments, message):
@@ -798,7 +948,8 @@ class TestConversion:
             ({"activation": TANH}, "activation="),
             ({"solver": "nadam"}, "solver='nadam'"),
             ({"learning_rate": "cosine"}, "learning_rate='cosine'"),
-            ({"dropout": [0.1, 0.0]}, r"dropout=\(0.1, 0.0\)"),
+            ({"dropout": [0.1, 0.0]}, r"dropout=\[0.1, 0.0\]"),
+            ({"dropout": 0.1}, "dropout=0.1"),
             ({"clip_norm": 1.0}, "clip_norm=1.0"),
             ({"init": "he"}, "init='he'"),
             ({"class_weight": "balanced", "loss": "cross_entropy"}, "loss=.*class_weight="),
@@ -823,6 +974,17 @@ class TestConversion:
         np.testing.assert_allclose(
             theirs.predict_proba(X_IRIS), ours.predict_proba(X_IRIS), atol=1e-12
         )
+
+
+PLAIN = {
+    "ints": lambda X: X.astype(int),
+    "float32": lambda X: X.astype("float32"),
+    "columns": np.asfortranarray,
+    "list": lambda X: X.tolist(),
+    "list of ints": lambda X: X.astype(int).tolist(),
+    "strides": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "big-endian": lambda X: X.astype(">f8"),
+}
 
 
 class TestFastPath:
@@ -852,6 +1014,66 @@ class TestFastPath:
     def test_other_layouts(self, X):
         ours = classifier().fit(X_IRIS, Y_IRIS)
         np.testing.assert_allclose(ours.predict_proba(X), ours.predict_proba(X_IRIS), atol=1e-12)
+
+    @pytest.mark.parametrize("fitted", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        "dtype", ["bool", "int8", "uint8", "int64", "float16", "float32", "float64"]
+    )
+    def test_other_dtypes(self, dtype, fitted):
+        """Computed in what scikit-learn computes in."""
+        X = (X_IRIS * 10).astype(dtype)
+        ours = regressor().fit(X_IRIS.astype(fitted), Y_IRIS)
+        theirs = ours.to_sklearn()
+        for rows in (X, X[:1], X.tolist()):
+            expected, found = theirs.predict(rows), ours.predict(rows)
+            np.testing.assert_allclose(found, expected, rtol=1e-4)
+        assert ours.predict(X).dtype == theirs.predict(X).dtype
+
+    @pytest.mark.parametrize("plain", PLAIN, ids=str)
+    def test_what_is_plain_is_not_validated_twice(self, plain, monkeypatch):
+        ours = classifier().fit(X_IRIS, Y_IRIS)
+        expected = ours.predict(np.round(X_IRIS * 8))
+        monkeypatch.setattr("gpunet.estimators.placement.validate_data", None)
+        np.testing.assert_array_equal(ours.predict(PLAIN[plain](np.round(X_IRIS * 8))), expected)
+
+    def test_frames(self, monkeypatch):
+        frame = pd.DataFrame(X_IRIS, columns=list("abcd"))
+        ours = classifier().fit(frame, Y_IRIS)
+        others = {
+            "nullable": frame.astype("Float64"),
+            "sparse": frame.astype(pd.SparseDtype("float", 0.0)),
+            "objects": frame.astype(object),
+        }
+        for other in others.values():
+            np.testing.assert_array_equal(ours.predict(other), ours.predict(frame))
+        with pytest.raises(ValueError, match="feature names should match"):
+            ours.predict(frame[list("bacd")])
+        with pytest.raises(ValueError, match="NaN"):
+            ours.predict(frame.where(frame < 1))
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            ours.predict(X_IRIS)
+        expected = ours.predict(frame)
+        monkeypatch.setattr("gpunet.estimators.placement.validate_data", None)
+        np.testing.assert_array_equal(ours.predict(frame), expected)
+
+    @pytest.mark.parametrize(
+        "X",
+        [
+            np.full((2, 4), "2020-01-01", dtype="M8[D]"),
+            [[None] * 4],
+            pd.DataFrame({"a": ["x"], "b": [1.0], "c": [1.0], "d": [1.0]}).astype(
+                {"a": "category"}
+            ),
+        ],
+        ids=["dates", "None", "categories"],
+    )
+    @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+    def test_what_is_no_number(self, X):
+        ours = classifier().fit(pd.DataFrame(X_IRIS, columns=list("abcd")), Y_IRIS)
+        with pytest.raises(TypeError, match="X is of numbers, but its dtype is"):
+            ours.predict(X)
+        with pytest.raises(TypeError):
+            ours.to_sklearn().predict(X)
 
     def test_large_numbers_whose_sum_overflows(self):
         ours = classifier(activation="tanh").fit(X_IRIS, Y_IRIS)

@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -29,6 +30,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import gpunet
 from gpunet import MLPClassifier, MLPRegressor
 from gpunet.backend import BackendUnavailableError, get_backend
+from gpunet.training import Epochs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -307,8 +309,11 @@ class TestCorners:
             (np.full(442, np.nan), None, "Input y contains NaN"),
             (Y_DIABETES, np.full(442, np.nan), "Input sample_weight contains NaN"),
             (Y_DIABETES, np.ones((442, 1)), "Sample weights must be 1D"),
+            (np.full(442, np.inf), None, "Input y contains infinity"),
+            (Y_DIABETES + 0j, None, "Complex data not supported"),
+            (Y_DIABETES[:, None, None], None, "Found array with dim 3"),
         ],
-        ids=["y", "weights", "shape"],
+        ids=["y", "weights", "shape", "infinite y", "complex y", "3-D y"],
     )
     def test_what_is_wrong_on_a_device_is_named(self, backend, y, weights, message):
         if backend.name == "numpy":
@@ -317,6 +322,93 @@ class TestCorners:
         weights = None if weights is None else backend.asarray(weights)
         with pytest.raises(ValueError, match=message):
             MLPRegressor(max_iter=2).fit(X, y, sample_weight=weights)
+
+    @pytest.mark.parametrize("method", ["fit", "predict"])
+    @pytest.mark.parametrize(
+        ("X", "words"),
+        [
+            (X_IRIS + 0j, "Complex data not supported"),
+            (X_IRIS[:, :0], None),
+            (X_IRIS[:0], None),
+            (X_IRIS[:, :, None], None),
+            (X_IRIS[:, :3], None),
+            (X_IRIS[:, 0], "Expected 2D array, got 1D array instead"),
+            (np.array(1.0), "Expected 2D array, got scalar array instead"),
+            (np.full((150, 4), np.nan), "Input X contains NaN."),
+            (np.full((150, 4), np.inf), "Input X contains infinity or a value too large"),
+        ],
+        ids=["complex", "no columns", "no rows", "3-D", "width", "1-D", "0-D", "NaN", "infinity"],
+    )
+    def test_a_bad_x_on_a_device_gets_scikit_learns_error(self, backend, X, words, method):
+        """Its very message, or its beginning where it goes on to show the array."""
+        if backend.name == "numpy":
+            pytest.skip("NumPy arrays are host data")
+        if method == "fit" and X.shape == (150, 3):
+            pytest.skip("any width may be fitted")
+        theirs, ours = pair("classifier", max_iter=2)
+        theirs.fit(X_IRIS, Y_IRIS), ours.fit(backend.asarray(X_IRIS), Y_IRIS)
+        more = {"y": Y_IRIS} if method == "fit" else {}
+        with pytest.raises(ValueError, match=r".") as expected:
+            getattr(theirs, method)(X, **more)
+        with pytest.raises(ValueError, match=r".") as actual:
+            getattr(ours, method)(backend.asarray(X), **more)
+        assert str(expected.value).startswith(words or str(actual.value))
+        assert str(actual.value).startswith(words or str(expected.value))
+
+    def test_columns_of_several_classes_on_a_device(self, backend):
+        if backend.name == "numpy":
+            pytest.skip("NumPy arrays are host data")
+        y = backend.asarray(np.column_stack([Y_IRIS, Y_IRIS]))
+        with pytest.raises(ValueError, match="Multioutput target data is not supported"):
+            MLPClassifier().fit(backend.asarray(X_IRIS), y)
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_ctrl_c_counts_the_epochs_that_ran_to_their_end(self, monkeypatch, when):
+        """A compiled epoch asks once whether to stop, and has then run all of its steps."""
+        run = Epochs.run
+
+        def interrupted(self, *arguments):
+            if when == "before":
+                signal.raise_signal(signal.SIGINT)
+            cost = run(self, *arguments)
+            signal.raise_signal(signal.SIGINT) if when == "after" else None
+            return cost
+
+        monkeypatch.setattr(Epochs, "run", interrupted)
+        _, ours = pair("classifier")
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            ours.fit(X_IRIS, Y_IRIS)
+        assert ours.n_iter_ == len(ours.loss_curve_) == len(ours.history_) == (when == "after")
+
+    def test_exclusive_classes_go_on_with_a_multilabel_fit(self):
+        y = CLASSES["multilabel"]
+        theirs, ours = pair("classifier", warm_start=True)
+        theirs.fit(X_IRIS, y).fit(X_IRIS, Y_IRIS), ours.fit(X_IRIS, y).fit(X_IRIS, Y_IRIS)
+        assert_same_model(theirs, ours)
+
+    @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array], ids=["dense", "sparse"])
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    def test_label_indicators_after_exclusive_classes(self, method, form):
+        _, ours = pair("classifier", warm_start=method == "fit")
+        ours.fit(X_IRIS, Y_IRIS)
+        with pytest.raises(ValueError, match="was not fitted with multilabel input: y has 3 col"):
+            getattr(ours, method)(X_IRIS, form(CLASSES["multilabel"]))
+
+    def test_any_number_but_zero_is_a_label(self):
+        y = 2 * CLASSES["multilabel"] - 1
+        theirs, ours = pair("classifier")
+        assert_same_model(theirs.fit(X_IRIS, y), ours.fit(X_IRIS, y))
+
+    @pytest.mark.filterwarnings("error")
+    def test_many_classes_are_no_warning(self):
+        _, ours = pair("classifier", max_iter=1)
+        with pytest.warns(ConvergenceWarning):
+            ours.fit(X_IRIS, np.arange(150))
+
+    def test_sparse_targets_of_a_regression(self):
+        y = scipy.sparse.csr_array(np.column_stack([Y_DIABETES, Y_DIABETES**2]))
+        theirs, ours = pair("regressor")
+        assert_same_model(theirs.fit(X_DIABETES, y), ours.fit(X_DIABETES, y))
 
     def test_partial_fit_has_no_plan_for_a_planned_schedule(self):
         with pytest.raises(ValueError, match="'cosine' plans max_iter epochs"):
@@ -554,6 +646,46 @@ def test_no_hidden_copy_to_the_host(monkeypatch):
     assert max(sizes) <= 3  # flags, a loss, the classes: no parameters, no examples
 
 
+ODD_TARGETS = {
+    "reals": X_IRIS[:, 0],
+    "half numbers": Y_IRIS + 0.5,
+    "strings": CLASSES["strings"],
+    "numbers as strings": Y_IRIS.astype(str),
+    "bytes": Y_IRIS.astype(str).astype("S"),
+    "mixed objects": np.array([1, "a"] * 75, dtype=object),
+    "mixed list": [1, "a"] * 75,
+    "int objects": Y_IRIS.astype(object),
+    "None": None,
+    "Nones": [None] * 150,
+    "NaN": np.where(Y_IRIS == 1, np.nan, Y_IRIS),
+    "infinity": np.where(Y_IRIS == 1, np.inf, Y_IRIS),
+    "dates": np.array(["2020-01-01", "2021-01-01"] * 75, dtype="M8[D]"),
+    "complex": Y_IRIS + 0j,
+    "bools": Y_IRIS > 0,
+    "int8": Y_IRIS.astype(np.int8),
+    "float16": Y_IRIS.astype(np.float16),
+    "large": Y_IRIS * 10**12,
+    "negative": Y_IRIS - 1,
+    "one class": np.zeros(150, dtype=int),
+    "column": pd.DataFrame({"y": Y_IRIS}),
+    "two columns": np.column_stack([Y_IRIS, Y_IRIS]),
+    "real columns": X_IRIS[:, :2],
+    "3-D": X_IRIS[:, :1, None],
+    "nullable": pd.Series(Y_IRIS, dtype="Int64"),
+    "NA": pd.Series([1, None] * 75, dtype="Int64"),
+    "categories": pd.Series(pd.Categorical(CLASSES["strings"])),
+    "too short": Y_IRIS[:-1],
+    "empty": Y_IRIS[:0],
+    "number": 1,
+    "set": {1, 2},
+    "text": "abc",
+    "lists": [[1, 2], [1]] * 75,
+    "indicators": CLASSES["multilabel"],
+    "sparse indicators": scipy.sparse.csr_array(CLASSES["multilabel"]),
+    "-1 and 1": 2 * CLASSES["multilabel"] - 1,
+}
+
+
 class TestBadInput:
     def test_unknown_backend(self):
         with pytest.raises(ValueError, match="Unknown backend 'nonsense'"):
@@ -568,10 +700,18 @@ class TestBadInput:
             ({"dtype": "float16"}, "dtype"),
             ({"hidden_layer_sizes": (0,)}, "hidden_layer_sizes must be > 0"),
         ],
+        ids=str,
     )
     def test_parameters(self, parameters, message):
         with pytest.raises(ValueError, match=message):
             MLPClassifier(**parameters).fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize("units", [1.5, True, None])
+    def test_units_are_whole_numbers(self, units):
+        with pytest.raises(
+            TypeError, match=r"hidden_layer_sizes are whole .* but one is|supported"
+        ):
+            MLPClassifier((5, units)).fit(X_IRIS, Y_IRIS)
 
     @pytest.mark.parametrize("kind", ["classifier", "regressor"])
     @pytest.mark.parametrize(
@@ -594,6 +734,48 @@ class TestBadInput:
             ours.fit(X, y)
         theirs_says = str(expected.value).replace("TheirClassifier", "MLPClassifier")
         assert str(actual.value) == theirs_says
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+    @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    @pytest.mark.parametrize("y", ODD_TARGETS, ids=str)
+    @pytest.mark.parametrize("kind", ["classifier", "regressor"])
+    def test_odd_targets_give_scikit_learns_model_or_its_kind_of_error(self, kind, y, method):
+        theirs, ours = pair(kind, max_iter=2)
+        more = {"classes": [0, 1, 2]} if (kind, method) == ("classifier", "partial_fit") else {}
+        outcomes = []
+        for model in (theirs, ours):
+            try:
+                getattr(model, method)(X_IRIS, ODD_TARGETS[y], **more)
+                outcomes.append(None)
+            except (ValueError, TypeError) as error:
+                outcomes.append(error)
+        if outcomes[0] is None:
+            assert outcomes[1] is None
+            assert_same_model(theirs, ours)
+        else:
+            assert isinstance(outcomes[0], type(outcomes[1]))
+
+    @pytest.mark.parametrize(
+        ("y", "error", "message"),
+        [
+            ("reals", ValueError, "label type: continuous.* use MLPRegressor for these"),
+            ("mixed objects", TypeError, "labels of the types int, str, which can't be sorted"),
+            ("int objects", ValueError, r"objects of the type int: .*y\.astype\(int\)"),
+            ("two columns", ValueError, "Multioutput target data .* y has 2 columns"),
+        ],
+    )
+    def test_what_is_said_of_odd_targets(self, y, error, message):
+        with pytest.raises(error, match=message):
+            MLPClassifier().fit(X_IRIS, ODD_TARGETS[y])
+
+    @pytest.mark.parametrize("y", ["strings", "numbers as strings", "dates"])
+    def test_a_regression_is_of_numbers(self, y):
+        for X in (X_IRIS, get_backend("strict").asarray(X_IRIS)):
+            with pytest.raises(
+                TypeError, match="y of a regression is of numbers, but its dtype is"
+            ):
+                MLPRegressor().fit(X, ODD_TARGETS[y])
 
     def test_not_fitted(self):
         with pytest.raises(NotFittedError):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 
-from gpunet.backend import Backend
+from gpunet.backend import Backend, backend_of
 from gpunet.estimators import labels
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
 from gpunet.estimators.perceptron import BasePerceptron
 from gpunet.estimators.placement import Placement, column_of, to_numpy
 from gpunet.losses import CrossEntropy, Loss, SoftmaxCrossEntropy
+from gpunet.scores import decide
 from gpunet.typing import Array, Namespace
 
 
@@ -48,8 +48,9 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
     ----------
     {parameters}
     class_weight : 'balanced', dict or None, default=None
-        What each class counts, beside the sample weights, in the loss and in the validation score. 'balanced' is
-        n / (K · n_k) for class k. Not for multi-label data.
+        What each class counts, beside the sample weights, in the loss and in the scores and losses that are kept, those
+        of validation data too, X_val as much as a split's. A scorer (``scoring``) isn't told of it. 'balanced' is
+        n / (K · n_k) for class k of y. Not for multi-label data.
     loss : {{'log_loss', 'cross_entropy'}}, default='log_loss'
         For more than two classes: the cross-entropy of a softmax, or the notes' one-vs-all, the sum over K logistic
         outputs, whose probabilities `predict_proba` divides by their sum. Otherwise they are the same.
@@ -175,45 +176,50 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         MLPClassifier
             Itself.
         """
-        _check_partial_fit_first_call(self, classes)
+        if _check_partial_fit_first_call(self, classes) and backend_of([y]) is None:
+            type_of_target(y)  # has scikit-learn's words for what is no y at all
         return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> Any:
         """Return the class of each example, or label indicators for multi-label data."""
-        place, _, h = self._outputs(X, "predict")
-        with place.backend.active():
-            return labels.decode(place, h, self.classes_, self._label_task)
+        task = self._label_task if hasattr(self, "_label_task") else ""
+        return self._outputs(
+            X,
+            "predict",
+            lambda xp, z, a: decide(xp, task, a),
+            lambda place, chosen: labels.decode(place, chosen, self.classes_, task),
+        )
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class, shape (n_samples, n_classes)."""
-        place, p = self._probabilities(X, "predict_proba")
-        with place.backend.active():
-            return place.leave(p)
+        return self._outputs(X, "predict_proba", self._probabilities)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
-        place, p = self._probabilities(X, "predict_log_proba")
-        with place.backend.active(), np.errstate(divide="ignore"):
-            return place.leave(place.backend.xp.log(p))
+        return self._outputs(
+            X,
+            "predict_log_proba",
+            lambda xp, z, a: xp.log(self._probabilities(xp, z, a)),
+        )
 
-    def _probabilities(self, X: Any, method: str) -> tuple[Placement, Array]:
-        place, _, h = self._outputs(X, method)
-        xp = place.backend.xp
-        with place.backend.active():
-            if self.n_outputs_ == 1:
-                h = xp.concat([1.0 - h, h], axis=1)
-            elif self._label_task == "multiclass" and self.out_activation_ == "logistic":
-                total = xp.sum(h, axis=1, keepdims=True)
-                some = total > 0.0  # else all have rounded to 0, and none is likelier
-                h = xp.where(some, h, xp.ones_like(h))
-                h = h / xp.where(some, total, xp.full_like(total, float(h.shape[1])))
-        return place, h
+    def _probabilities(self, xp: Namespace, z: Array, a: Array) -> Array:
+        """Return the probabilities (K, n) that outputs a stand for."""
+        if self.n_outputs_ == 1:
+            return xp.concat([1.0 - a, a], axis=0)
+        if self._label_task != "multiclass" or self.out_activation_ != "logistic":
+            return a
+        total = xp.sum(a, axis=0, keepdims=True)
+        some = total > 0.0  # else all have rounded to 0, and none is likelier
+        a = xp.where(some, a, xp.ones_like(a))
+        return a / xp.where(some, total, xp.full_like(total, float(a.shape[0])))
 
     def decision_function(self, X: Any) -> Any:
         """Return the logits z⁽ᴸ⁾: (n_samples,) for two classes, else (n_samples, n_outputs)."""
-        place, z, _ = self._outputs(X, "decision_function")
-        with place.backend.active():
-            return place.leave(z[:, 0] if self.n_outputs_ == 1 else z)
+        return self._outputs(
+            X,
+            "decision_function",
+            lambda xp, z, a: z[0, :] if self.n_outputs_ == 1 else z,
+        )
 
     def _task(self) -> str:
         return self._label_task
@@ -232,6 +238,12 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
             self.classes_, self._label_task = classes, task
         elif not hasattr(self, "_label_task"):  # the first partial_fit was told the classes
             self._label_task = task if task == "multilabel" else _task_of(self.classes_)
+        if task == "multilabel" != self._label_task:
+            raise ValueError(
+                f"The object was not fitted with multilabel input: y has {y.shape[1]} columns of label indicators, but "
+                f"the y before had the exclusive classes {self.classes_}. Go on with such classes, or fit anew, with "
+                "warm_start=False."
+            )
         known, given = _sets(self.classes_, classes)
         if self.warm_start and given != known:
             raise ValueError(
@@ -253,7 +265,10 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
                 f"{name} has classes {classes} ({task}), but y has {self.classes_} ({self._label_task}): give the same "
                 "kind of labels, and no others."
             )
-        return labels.encode(place, y, self.classes_, self._label_task)
+        return self._targets(place, y)
+
+    def _targets(self, place: Placement, y: Any) -> Any:
+        return labels.encode(place, column_of(place, y), self.classes_, self._label_task)
 
     def _weigh(
         self, place: Placement, y: Array, weights: Array | None, *, incremental: bool
@@ -269,7 +284,15 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
                 "class_weight='balanced' doesn't go with partial_fit, which sees a part of the data: give a dict such "
                 "as sklearn.utils.class_weight.compute_class_weight finds for all of it."
             )
-        return labels.weigh(place, y, weights, self.class_weight, self.classes_)
+        self._class_weights = labels.class_weights(
+            place, y, weights, self.class_weight, self.classes_
+        )
+        return labels.weigh(place, y, weights, self._class_weights)
+
+    def _weigh_more(self, place: Placement, y: Array) -> Array | None:
+        if self.class_weight is None:
+            return None
+        return labels.weigh(place, y, None, self._class_weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

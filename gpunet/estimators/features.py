@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import html
+import inspect
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils._set_output import _get_output_config
+from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from gpunet.description import table_of
-from gpunet.estimators.placement import Placement
+from gpunet.estimators.placement import to_numpy
 from gpunet.network import Architecture
-from gpunet.typing import Array
 
 
 class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn has no types
@@ -25,9 +25,7 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
     def _architecture(self) -> Architecture:
         raise NotImplementedError
 
-    def _outputs(
-        self, X: Any, method: str, depth: int | None = None
-    ) -> tuple[Placement, Array, Array]:
+    def _outputs(self, X: Any, method: str, read: Any, *, depth: int | None = None) -> Any:
         raise NotImplementedError
 
     def transform(self, X: Any, layer: int | None = None) -> Any:
@@ -42,18 +40,18 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
         Returns
         -------
         array of shape (n_samples, units)
+            Or a data frame, as `set_output` and `sklearn.set_config` say, with the names that `get_feature_names_out`
+            returns for the layer.
         """
         layer = self._hidden_layer(layer)
-        dense = _get_output_config("transform", self)["dense"]
-        if dense != "default" and layer != self._n_hidden:
-            raise ValueError(
-                f"transform(layer={layer}) can't name its columns for set_output(transform={dense!r}), which names "
-                f"those of the last hidden layer, {self._n_hidden}. Use set_output(transform='default') and "
-                f"get_feature_names_out(layer={layer})."
-            )
-        place, _, a = self._outputs(X, "transform", layer)
-        with place.backend.active():
-            return place.leave(a)
+        found = self._outputs(X, "transform", lambda xp, z, a: a, depth=layer)
+        container = _get_output_config("transform", self)["dense"]
+        if container == "default":
+            return found
+        names = self.get_feature_names_out(layer=layer)
+        return ADAPTERS_MANAGER.adapters[container].create_container(
+            to_numpy(found), X, columns=names
+        )
 
     def get_feature_names_out(self, input_features: Any = None, *, layer: int | None = None) -> Any:
         """Return the names of what `transform` returns: the class and a number.
@@ -109,7 +107,7 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
         return "\n".join([*lines, f"{total:,} parameters, loss {self._architecture().loss.name!r}"])
 
     def _html_repr(self) -> str:
-        """Return scikit-learn's diagram, for notebooks, with a fitted network's layers below it."""
+        """Return scikit-learn's diagram, for notebooks, with a fitted network's layers at its end."""
         diagram: str = super()._html_repr()
         if "coefs_" not in self.__dict__:
             return diagram
@@ -119,4 +117,10 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
-        return f"{diagram}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        end = diagram.rfind("</div></div><script")  # of the container, which notebooks show
+        return f"{diagram[:end]}{table}{diagram[end:]}" if end >= 0 else diagram + table
+
+
+# scikit-learn's wrapper would name all columns as it does the last layer's.
+HiddenFeatures.transform = inspect.unwrap(HiddenFeatures.transform)  # type: ignore[method-assign]

@@ -95,7 +95,8 @@ _THEIR_ACTIVATIONS: dict[type[Activation], str] = {
 
 def _expressible(estimator: Any, theirs: str) -> dict[str, Any]:
     """Return the parameters with scikit-learn's names of activations, or refuse."""
-    parameters: dict[str, Any] = estimator.get_params()
+    given: dict[str, Any] = estimator.get_params()
+    parameters = dict(given)
     hidden = parameters["hidden_layer_sizes"]
     n_hidden = len(hidden) if hasattr(hidden, "__len__") else 1
     kinds = {type(activation) for activation in bounding(parameters["activation"], n_hidden)}
@@ -108,11 +109,11 @@ def _expressible(estimator: Any, theirs: str) -> dict[str, Any]:
     parameters["dropout"] = drops or 0.0
     for name, values in _THEIR_VALUES.items():
         if name in parameters and parameters[name] not in values:
-            refused[name] = parameters[name]
+            refused[name] = given[name]
     if refused:
-        given = ", ".join(f"{name}={value!r}" for name, value in refused.items())
+        named = ", ".join(f"{name}={value!r}" for name, value in refused.items())
         raise ValueError(
-            f"scikit-learn's {theirs} can't express {given}. Where one only says how to train, and only the trained "
+            f"scikit-learn's {theirs} can't express {named}. Where one only says how to train, and only the trained "
             "model matters, set it back on a copy.copy of the estimator first."
         )
     return parameters

@@ -43,8 +43,8 @@ class Monitor:
             self._root.call_on_fit_task_begin(**self._about)
 
     def begin(self) -> None:
-        """Tell scikit-learn's callbacks that an epoch begins."""
-        if self._root is not None:
+        """Tell scikit-learn's callbacks that an epoch begins, unless one has begun."""
+        if self._root is not None and self._task is None:
             self._task = self._root.subcontext(task_name="epoch")
             self._task.call_on_fit_task_begin(**self._about)
 
@@ -66,5 +66,7 @@ class Monitor:
 
     def close(self) -> None:
         """Tell scikit-learn's callbacks that the fit is over; the estimator is fitted by now."""
-        if self._root is not None:
-            self._root.call_on_fit_task_end(**self._about, reconstruction_attributes={})
+        # where training was cut short, an epoch has begun and not ended
+        for task in (self._task, self._root):
+            if task is not None:
+                task.call_on_fit_task_end(**self._about, reconstruction_attributes={})

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
 
 from gpunet import activations, initializers, optimizers, schedules
 from gpunet.activations import Activation, Custom
@@ -18,6 +24,9 @@ from gpunet.optimizers import Optimizer
 from gpunet.schedules import Schedule
 
 SOLVERS = ("lbfgs", "sgd", "adam", "adamw", "nadam", "rmsprop", "gradient_descent")
+HIDDEN_ACTIVATIONS = (
+    "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "maxout", "gelu", "silu"
+)  # fmt: skip
 SCHEDULES = ("cosine", "one_cycle", "steps", "warm_up")
 
 CONSTRAINTS: dict[str, Any] = {
@@ -119,7 +128,9 @@ DOCUMENTATION = """hidden_layer_sizes : array-like of int, default=(100,)
     clip_norm : float, default=None
         The length that a step's gradient may have.
     scoring : str or callable, default=None
-        scikit-learn's name of a scorer, or a scorer, for the validation data; None is accuracy or R².
+        scikit-learn's name of a scorer, or a function of an estimator, X and y, for the validation data; None is
+        accuracy or R². It is called as scikit-learn would: with the sample_weight of a split's examples if `fit` was
+        given one, else without.
     track_scores : bool, default=False
         Whether ``history_`` has the score on the training data and the loss on the validation data, too.
     callbacks : list or tuple of callable, default=()
@@ -187,6 +198,36 @@ def initializer_of(spec: Any) -> Initializer | None:
         raise ValueError(f"init: {error} And 'auto', scikit-learn's own draws.") from None
 
 
+def _numbers(name: str, spec: Any, expected: str) -> tuple[float, ...]:
+    """Return a number, or several, as floats.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter, for what is no number.
+    """
+    try:
+        return tuple(float(number) for number in spec) if np.ndim(spec) else (float(spec),)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {expected}, or a list of such, but is {spec!r}.") from None
+
+
+def quantiles_of(spec: Any) -> tuple[float, ...]:
+    """Return the levels in the order of the outputs.
+
+    Raises
+    ------
+    ValueError
+        For no levels, or one outside (0, 1).
+    """
+    levels = _numbers("quantiles", spec, "a level between 0 and 1")
+    if not levels or not all(0.0 < level < 1.0 for level in levels):
+        raise ValueError(
+            f"quantiles are levels between 0 and 1, such as [0.1, 0.5, 0.9], not {spec!r}."
+        )
+    return levels
+
+
 def dropout_of(spec: Any, n_hidden: int) -> tuple[float, ...]:
     """Return the share that each hidden layer drops, () where none does.
 
@@ -195,7 +236,8 @@ def dropout_of(spec: Any, n_hidden: int) -> tuple[float, ...]:
     ValueError
         For shares outside [0, 1), or another number of them than hidden layers.
     """
-    shares = tuple(float(share) for share in spec) if np.ndim(spec) else (float(spec),) * n_hidden
+    shares = _numbers("dropout", spec, "the share of units left out, in [0, 1)")
+    shares = shares if np.ndim(spec) else shares * n_hidden
     if len(shares) != n_hidden:
         raise ValueError(
             f"dropout gives {len(shares)} shares, but hidden_layer_sizes has {n_hidden} hidden layers"
@@ -243,6 +285,14 @@ def check(estimator: Any, hidden: Sequence[Any], *, validation: bool) -> None:
                 f"callbacks are functions of an epoch's record, but one is {callback!r}. Those of scikit-learn go to "
                 "set_callbacks."
             )
+    for units in hidden:
+        if isinstance(units, bool) or not isinstance(units, Integral):
+            raise TypeError(
+                f"hidden_layer_sizes are whole numbers of units, such as (100, 50), but one is {units!r}."
+            )
+    _check_activation(estimator, len(hidden))
+    _check_class_weight(getattr(estimator, "class_weight", None))
+    _check_quantiles(estimator)
     initializer_of(estimator.init)
     drops = dropout_of(estimator.dropout, len(hidden))
     if estimator.solver == "lbfgs":
@@ -260,3 +310,53 @@ def check(estimator: Any, hidden: Sequence[Any], *, validation: bool) -> None:
                 f"solver='lbfgs' takes all examples at once and finds its own step length, so {' and '.join(found)} "
                 f"don't go with it: leave them out, or use one of {others}."
             )
+
+
+def _check_activation(estimator: Any, n_hidden: int) -> None:
+    """Refuse what is no activation, as scikit-learn refuses a parameter."""
+    spec = estimator.activation
+    parameter = f"The 'activation' parameter of {type(estimator).__name__}"
+    for entry in spec if isinstance(spec, list | tuple) and not _is_pair(spec) else [spec]:
+        if not _is_activation(entry):
+            names = ", ".join(map(repr, HIDDEN_ACTIVATIONS))
+            raise InvalidParameterError(
+                f"{parameter} must be one of {names} (with a setting: 'leaky_relu:0.2', 'elu:0.5', 'maxout:3'), a "
+                "gpunet.activations.Activation, a pair of functions (g, g_prime), or a list with one of these for each "
+                f"hidden layer. Got {entry!r} instead."
+            )
+    try:
+        bounding(spec, n_hidden)
+    except ValueError as error:  # a setting, or how many there are
+        raise InvalidParameterError(f"{parameter}: {error}") from None
+
+
+def _is_activation(entry: Any) -> bool:
+    """Return whether this is an activation, or the name of one with any setting."""
+    try:
+        activation_of(entry.partition(":")[0] if isinstance(entry, str) else entry)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_class_weight(class_weight: Any) -> None:
+    """Refuse weights that are no finite numbers from 0 on."""
+    for label, weight in class_weight.items() if isinstance(class_weight, dict) else ():
+        if not isinstance(weight, Real) or not 0.0 <= float(weight) < math.inf:
+            raise ValueError(
+                f"class_weight gives class {label!r} the weight {weight!r}, but weights are finite numbers from 0 on."
+            )
+
+
+def _check_quantiles(estimator: Any) -> None:
+    """Refuse quantiles that are none, and scikit-learn's scorers of several: they compare one number with y."""
+    spec: Any = getattr(estimator, "quantiles", 0.5)
+    quantiles_of(spec)
+    scoring = estimator.scoring
+    its_own = isinstance(scoring, str) or type(scoring).__module__.startswith("sklearn.")
+    if its_own and np.ndim(spec) and estimator.loss == "quantile":
+        raise ValueError(
+            f"scoring={scoring!r} compares one prediction with y, but quantiles={spec!r} makes predict return "
+            f"{len(spec)}: leave scoring out, which scores the level nearest the median by R², or give a function of "
+            "an estimator, X and y."
+        )

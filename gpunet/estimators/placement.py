@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from gpunet.backend import Backend, backend_of, dtype_name, get_backend
-from gpunet.sparse import SparseColumns, is_sparse
+from gpunet.sparse import is_sparse
 from gpunet.typing import Array, HostArray
 
 
@@ -32,11 +34,14 @@ class Placement:
         Whether X is host data (NumPy, pandas, sparse, lists): results are NumPy then.
     dtype : str
         What is computed in; `validate` sets it from X unless the estimator's ``dtype`` does.
+    sparse : bool
+        Whether X is sparse; set by `columns`.
     """
 
     backend: Backend
     host: bool
     dtype: str = "float64"
+    sparse: bool = False
 
     @classmethod
     def of(cls, estimator: Any, X: Any) -> Placement:
@@ -96,27 +101,32 @@ class Placement:
         self.dtype = dtype_name(X)
         check_consistent_length(X, y)
         if hasattr(y, "ndim") and not isinstance(y, np.ndarray):
+            if y.ndim > 2:
+                raise ValueError(
+                    f"Found array with dim {y.ndim}, while dim <= 2 is required of y: its shape is {tuple(y.shape)}."
+                )
             self._finite(y, "y")
         return X, y
 
     def validate_again(self, estimator: Any, X: Any) -> Any:
         """Return the X of a fitted estimator's method, checked against that of `fit`."""
-        if self.host and _is_as_fitted(estimator, X):
-            self.dtype = X.dtype.name
-            return X
-        fitted = dtype_name(estimator.coefs_[0])
+        fitted = estimator.coefs_[0].dtype
         if self.host:
-            X = validate_data(
-                estimator,
-                X,
-                accept_sparse=["csr", "csc"],
-                dtype=(np.float64, np.float32),
-                reset=False,
-            )
+            plain = _plain(estimator, X)
+            if plain is None:
+                X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
+                if X.dtype.kind not in "biuf":
+                    raise TypeError(
+                        f"X is of numbers, but its dtype is {X.dtype}: convert it first, with numpy.asarray(X, "
+                        "dtype=float) for example."
+                    )
+            else:
+                X = plain
+            narrow = np.result_type(X.dtype, fitted) == _FLOAT32
         else:
             X = self._validate_native(estimator, X, reset=False)
-        given = dtype_name(X)
-        self.dtype = estimator.dtype or max(fitted, given)  # "float64" > "float32"
+            narrow = dtype_name(X) == "float32" and X.dtype == fitted
+        self.dtype = estimator.dtype or ("float32" if narrow else "float64")
         return X
 
     def validate_more(
@@ -156,23 +166,30 @@ class Placement:
 
     def _validate_native(self, estimator: Any, X: Array, *, reset: bool) -> Array:
         """Do what `validate_data` does, for an array on a device."""
-        xp = self.backend.xp
+        context = f"required by {type(estimator).__name__}."
         with self.backend.active():
-            if X.ndim != 2:
-                raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")
-            if X.shape[0] == 0:
-                raise ValueError(
-                    f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
-                )
             _check_feature_names(estimator, X, reset=reset)
-            _check_n_features(estimator, X, reset=reset)
+            self._real(X)
+            if X.ndim < 2:
+                given = "scalar array" if X.ndim == 0 else "1D array"
+                raise ValueError(
+                    f"Expected 2D array, got {given} instead, of the shape {tuple(X.shape)}. Reshape your data to "
+                    "(n, 1) if it has a single feature, or to (1, n) if it contains a single sample."
+                )
+            if X.ndim > 2:
+                raise ValueError(f"Found array with dim {X.ndim}, while dim <= 2 is {context}")
             name = estimator.dtype
             if name is None:
                 name = dtype_name(X)
                 name = name if name in ("float32", "float64") else "float64"
             X = self.backend.asarray(X, name)
-            if not bool(self.backend.to_host(xp.all(xp.isfinite(X)))):
-                raise ValueError("Input X contains NaN or infinity.")
+            self._finite(X, "X")
+            for axis, what in enumerate(("sample", "feature")):
+                if X.shape[axis] == 0:
+                    raise ValueError(
+                        f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is {context}"
+                    )
+            _check_n_features(estimator, X, reset=reset)
         return X
 
     def _follow(self, values: Any) -> Any:
@@ -201,19 +218,34 @@ class Placement:
         self._finite(weights, "sample_weight")
         return weights
 
+    def _real(self, array: Array) -> None:
+        """Refuse complex numbers on a device."""
+        if self.backend.xp.isdtype(array.dtype, "complex floating"):
+            raise ValueError(
+                f"Complex data not supported: its dtype is {array.dtype}. Give real numbers, such as its real part or "
+                "its absolute value."
+            )
+
     def _finite(self, array: Array, name: str) -> None:
-        """Refuse NaN and infinity on a device."""
+        """Refuse complex numbers, NaN and infinity on a device."""
         with self.backend.active():
-            xp = self.backend.xp
-            if xp.isdtype(array.dtype, "real floating") and not bool(
-                self.backend.to_host(xp.all(xp.isfinite(array)))
+            xp, to_host = self.backend.xp, self.backend.to_host
+            self._real(array)
+            if not xp.isdtype(array.dtype, "real floating") or bool(
+                to_host(xp.all(xp.isfinite(array)))
             ):
-                raise ValueError(f"Input {name} contains NaN or infinity.")
+                return
+            if bool(to_host(xp.any(xp.isnan(array)))):
+                raise ValueError(f"Input {name} contains NaN.")
+            raise ValueError(
+                f"Input {name} contains infinity or a value too large for {array.dtype}."
+            )
 
     def columns(self, rows: Any) -> Array:
         """Return rows (n, d) as columns (d, n) on the device; a sparse X stays sparse."""
         if is_sparse(rows):
-            return SparseColumns(rows, self.backend, self.dtype)
+            self.sparse = True
+            return self.backend.sparse_columns(rows, self.dtype)
         return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
 
     def vector(self, values: Any) -> Array | None:
@@ -232,20 +264,53 @@ class Placement:
             return self.backend.xp.asarray(array, copy=True)
         return np.array(self.backend.to_host(array), order="C")
 
+    def rows(self, parts: Sequence[Array]) -> Any:
+        """Return a result that comes as columns (units, m) or (m,), in parts of the examples, as rows (n, units)."""
+        if not self.host or len(parts) == 1:
+            whole = parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=-1)
+            return self.leave(whole.T if whole.ndim == 2 else whole)
+        found = [self.backend.to_host(part).T for part in parts]
+        n = sum(len(part) for part in found)
+        # joined and transposed in one pass
+        return np.concatenate(found, out=np.empty((n, *found[0].shape[1:]), found[0].dtype))
 
-def _is_as_fitted(estimator: Any, X: Any) -> bool:
-    """Return whether X is plainly what `fit` saw, a finite array of its dtype and width.
 
-    Then `validate_data` has nothing to do, and it takes longer than to predict one example.
+_FLOAT32 = np.dtype("float32")
+
+
+def _plain(estimator: Any, X: Any) -> HostArray | None:
+    """Return X as the finite matrix of numbers that it plainly is, as wide as what `fit` saw; else None.
+
+    `validate_data` finds the same in longer than it takes to predict one example. What it would refuse or warn of is
+    left to it.
     """
-    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype != estimator.coefs_[0].dtype:
-        return False
-    if X.shape[1] != estimator.n_features_in_ or X.shape[0] == 0 or not X.flags.c_contiguous:
-        return False
-    if "feature_names_in_" in estimator.__dict__ or estimator.dtype not in (None, X.dtype.name):
-        return False
+    array = _as_array(X)
+    if array is None or array.ndim != 2 or array.dtype.kind not in "biuf":
+        return None
+    if array.shape[1] != estimator.n_features_in_ or array.shape[0] == 0:
+        return None
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(X.sum()))
+        if not math.isfinite(array.sum()):
+            return None
+    if "feature_names_in_" in estimator.__dict__ or hasattr(X, "columns"):
+        _check_feature_names(estimator, X, reset=False)
+    return array
+
+
+def _as_array(X: Any) -> HostArray | None:
+    """Return an array, a list or a pandas frame of NumPy's own dtypes as an array; None for anything else."""
+    kind = type(X)
+    if kind is np.ndarray:
+        return X
+    if kind is list:
+        try:
+            return np.asarray(X)
+        except ValueError:  # rows of several lengths
+            return None
+    if kind.__module__.partition(".")[0] == "pandas" and hasattr(X, "columns"):
+        # sparse and nullable columns have dtypes of pandas' own
+        return np.asarray(X) if all(isinstance(dtype, np.dtype) for dtype in X.dtypes) else None
+    return None
 
 
 def column_of(place: Placement, y: Any) -> Any:

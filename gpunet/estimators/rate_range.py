@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def learning_rate_range(
         raise ValueError(
             f"The learning rate grows from low > 0 to high, but low={low} and high={high}."
         )
-    if not isinstance(steps, int) or steps < 2:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 2:
         raise ValueError(f"steps is a whole number of at least 2 steps, not {steps!r}.")
     trial = clone(estimator)
     trial._validate_params()

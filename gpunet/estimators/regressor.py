@@ -13,10 +13,11 @@ from sklearn.utils.metaestimators import available_if
 
 from gpunet import losses
 from gpunet.backend import Backend
-from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
+from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION, quantiles_of
 from gpunet.estimators.perceptron import BasePerceptron
 from gpunet.estimators.placement import Placement, column_of
 from gpunet.losses import Loss, Quantile, SquaredError
+from gpunet.sparse import is_sparse
 from gpunet.typing import Array, Namespace
 
 
@@ -147,14 +148,17 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
 
         With a list of Q quantiles (n_samples, Q), or (n_samples, n_targets, Q).
         """
-        place, _, h = self._outputs(X, "predict")
         levels = self._fitted_levels
-        with place.backend.active():
-            if levels is None:
-                return place.leave(h[:, 0] if self.n_outputs_ == 1 else h)
-            xp, Q = place.backend.xp, len(levels)
-            h = xp.permute_dims(xp.reshape(h, (h.shape[0], Q, self.n_outputs_ // Q)), (0, 2, 1))
-            return place.leave(h[:, 0, :] if self.n_outputs_ == Q else h)
+        if levels is None:
+            one = getattr(self, "n_outputs_", 0) == 1
+            return self._outputs(X, "predict", lambda xp, z, a: a[0, :] if one else a)
+        return self._outputs(X, "predict", lambda xp, z, a: a, self._by_level)
+
+    def _by_level(self, place: Placement, h: Array) -> Any:
+        """Return outputs (Q targets, n) as (n, Q), or (n, targets, Q) for several targets."""
+        xp, Q, n = place.backend.xp, len(self._fitted_levels or ()), h.shape[-1]
+        h = xp.permute_dims(xp.reshape(h, (Q, self.n_outputs_ // Q, n)), (2, 1, 0))
+        return place.leave(h[:, 0, :] if self.n_outputs_ == Q else h)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R² of `predict`; with a list of quantiles, that of the level nearest the median."""
@@ -169,7 +173,7 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         """Return the quantiles where there is a list of them, in the order of the outputs; else None."""
         if self.loss != "quantile" or np.ndim(self.quantiles) == 0:
             return None
-        return tuple(float(q) for q in self.quantiles)
+        return quantiles_of(self.quantiles)
 
     def _median(self) -> int:
         """Return which quantile is nearest the median."""
@@ -190,8 +194,7 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         if self.loss == "poisson":
             return losses.Poisson(), "exp"
         if self.loss == "quantile":
-            levels = self._levels()
-            return Quantile((float(self.quantiles),) if levels is None else levels), "identity"
+            return Quantile(quantiles_of(self.quantiles)), "identity"
         if self.loss == "huber":
             return losses.Huber(float(self.huber_threshold)), "identity"
         if self.loss == "absolute_error":
@@ -199,20 +202,28 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
         return _MeanOverOutputs(), "identity"
 
     def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
-        self._loss_and_output()  # refuses quantiles that are none
         self._fitted_levels = self._levels()
-        return self._encode_more(place, y, "y")
+        return self._targets(place, y)
 
     def _encode_more(self, place: Placement, y: Any, name: str) -> Any:
+        return self._targets(place, y, name)
+
+    def _targets(self, place: Placement, y: Any, name: str = "y") -> Any:
+        """Return targets (n, K), with a list of quantiles as often as there are levels."""
         y = column_of(place, y)
+        y = y.toarray() if is_sparse(y) else y
         y = y[:, None] if y.ndim == 1 else y
+        if isinstance(y, np.ndarray) and y.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{name} of a regression is of numbers, but its dtype is {y.dtype}: convert it first, with "
+                "numpy.asarray(y, dtype=float) for example."
+            )
         levels = self._levels()
         if levels is None:
             return y
         xp = np if place.host else place.backend.xp
-        return xp.concat(
-            [y] * len(levels), axis=1
-        )  # the loss wants each level's targets after the last's
+        # the loss wants each level's targets after the last's
+        return xp.concat([y] * len(levels), axis=1)
 
 
 MLPRegressor.__doc__ = (MLPRegressor.__doc__ or "").format(parameters=DOCUMENTATION)

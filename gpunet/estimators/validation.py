@@ -79,7 +79,8 @@ class Validation:
             raise ValueError(
                 f"y_val has {targets.shape[0]} outputs, but y has {n_outputs}: give the same columns."
             )
-        return cls(place.columns(X_checked), targets, None, (X, y, None))
+        weights = estimator._weigh_more(place, targets)
+        return cls(place.columns(X_checked), targets, weights, (X, y, None))
 
 
 def _rows(place: Placement, values: Any, rows: Any) -> Any:
