@@ -20,6 +20,7 @@ class JAXBackend(Backend):
     library = "jax"
     install = "pip install jax"
     types = ("jax", "jaxlib")
+    compiles_shapes = True
 
     def __init__(self, device: str | None = None) -> None:
         import jax

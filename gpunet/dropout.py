@@ -18,7 +18,7 @@ def key_of(seed: int, step: int) -> int:
     return (seed * 0x9E3779B1 + step * 0x85EBCA77) & _BITS
 
 
-def keep(xp: Namespace, like: Array, key: Array, layer: int, rate: float) -> Array:
+def keep(xp: Namespace, like: Array, key: Array, layer: int, rate: Array | float) -> Array:
     """Return what to multiply a layer's activations with: 0 for a dropped unit, else 1 / (1 − rate).
 
     Inverted dropout (Srivastava et al., 2014): expectations stay what they are without it, so that nothing needs
@@ -33,14 +33,23 @@ def keep(xp: Namespace, like: Array, key: Array, layer: int, rate: float) -> Arr
         `key_of` of the step, one for each network.
     layer : int
         Layers of one step drop different units.
-    rate : float
+    rate : float, or float64 array of shape (...)
         The share of units that is dropped, in [0, 1).
     """
     units, m = like.shape[-2:]
     position = xp.reshape(xp.arange(units * m, dtype=xp.int64, device=device(like)), (units, m))
     mixed = _hash(key[..., None, None] + layer * 0x27D4EB2F)
-    kept = _hash(position ^ mixed) >= int(rate * 2**32)
-    return xp.astype(kept, like.dtype) * (1.0 / (1.0 - rate))
+    threshold, scale = _factors(xp, like, rate)
+    kept = _hash(position ^ mixed) >= threshold
+    return xp.astype(kept, like.dtype) * scale
+
+
+def _factors(xp: Namespace, like: Array, rate: Array | float) -> tuple[Array | int, Array | float]:
+    """Return the smallest hash that is kept, and 1 / (1 − rate)."""
+    if isinstance(rate, float):
+        return int(rate * 2**32), 1.0 / (1.0 - rate)
+    rate = rate[..., None, None]
+    return xp.astype(rate * 2.0**32, xp.int64), xp.astype(1.0 / (1.0 - rate), like.dtype)
 
 
 def _hash(x: Array) -> Array:

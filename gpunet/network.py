@@ -15,6 +15,7 @@ from functools import cached_property
 from gpunet.activations import Activation, Softmax
 from gpunet.losses import Loss
 from gpunet.primitives import Primitives, example_share, mean_cost
+from gpunet.sparse import copied_rows
 from gpunet.typing import Array, Namespace
 
 
@@ -173,8 +174,8 @@ def hypothesis(
     xp = primitives.xp
     m = x.shape[-1] if examples is None else examples.shape[-1]
     networks = math.prod(theta.shape[:-1])
-    # a gathered or sparse x is copied chunk by chunk, so its rows count too
-    widest = max(architecture.sizes[0], *(layer.rows for layer in architecture.layers))
+    # a gathered x is copied chunk by chunk, so its rows count too
+    widest = max(copied_rows(x), *(layer.rows for layer in architecture.layers))
     chunk = max(1, (at_once or primitives.at_once) // (widest * networks))
     parts = []
     for start in range(0, m, chunk):
@@ -238,7 +239,7 @@ def cost_and_gradient(
     l2: Array | float | None = None,
     weights: Array | None = None,
     total: float | None = None,
-    dropout: tuple[float, ...] = (),
+    dropout: tuple[Array | float, ...] = (),
     key: Array | None = None,
 ) -> tuple[Array, Array]:
     """Return J(Θ), shape (...), and ∂J/∂θ, shape (..., P), by backpropagation.
@@ -250,7 +251,7 @@ def cost_and_gradient(
     ----------
     total : float, optional
         W, where it isn't the weights' sum: a minibatch's costs and λ may be divided by another number.
-    dropout : tuple of float
+    dropout : tuple of float, or of array of shape (...)
         The share of each hidden layer's units that is dropped; () drops none.
     key : int64 array of shape (...), optional
         Which of them: see `gpunet.dropout.keep`.

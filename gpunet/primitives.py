@@ -40,7 +40,7 @@ class Primitives:
         columns : array of shape (units, n) or (n,)
             All examples. Held as rows and passed as a transposed view, a gather reads whole rows.
         examples : integer array of shape (..., m)
-            Which ones; each network of a stack may choose others.
+            Which ones; each network of a stack may choose others. Without leading axes all see the same.
 
         Returns
         -------
@@ -54,6 +54,14 @@ class Primitives:
             return xp.reshape(xp.take(columns, flat, axis=0), examples.shape)
         rows = xp.take(xp.matrix_transpose(columns), flat, axis=0)
         return xp.matrix_transpose(xp.reshape(rows, (*examples.shape, rows.shape[-1])))
+
+    def gather_weights(self, weights: Array, examples: Array) -> Array:
+        """Return a minibatch's weights (..., m), from weights (n,) or, each network its own, (..., n)."""
+        if weights.ndim == 1:
+            return self.gather(weights, examples)
+        if examples.ndim == 1:
+            return self.xp.take(weights, examples, axis=-1)
+        return self.xp.take_along_axis(weights, examples, axis=-1)
 
     def activate(self, z: Array, bias: Array, activation: Activation) -> tuple[Array, Array]:
         """Return (z + b, g(z + b)); consumes z.
@@ -110,7 +118,7 @@ class Primitives:
         delta *= share if weights is None else share[..., None, :]
         return cost, delta
 
-    def drop(self, a: Array, key: Array, layer: int, rate: float) -> tuple[Array, Array]:
+    def drop(self, a: Array, key: Array, layer: int, rate: Array | float) -> tuple[Array, Array]:
         """Return activations (..., units, m) with a share of them dropped, and the factor that did it.
 
         Keeps ``a``. See `gpunet.dropout.keep`.

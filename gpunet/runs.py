@@ -96,6 +96,9 @@ class Interruption:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        outer = getattr(self._previous, "__self__", None)
+        if isinstance(outer, Interruption):
+            outer.requested = True  # what this run is a part of ends, too
 
 
 Evaluate = Callable[[Array], dict[str, Array]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from array_api_compat import device
@@ -26,6 +26,9 @@ from gpunet.typing import Array, HostArray, Namespace
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
 
+Settings = dict[str, Any]
+"""What each network of a stack has of its own, in place of the step's: `TrainingStep`."""
+
 
 @dataclass(frozen=True)
 class TrainingStep:
@@ -33,7 +36,9 @@ class TrainingStep:
 
     Called as ``step(primitives, carry, batch, data)`` with carry = (θ, slots, Σ cost · examples), batch = (examples'
     indices (..., m), dropout's key if it drops, the optimizer's rates) and `Data`; returns the next carry and consumes
-    the old. With leading axes on θ it trains many networks, each with its own examples, key and rates.
+    the old. With leading axes on θ it trains many networks, each with its own examples, key and rates, λ (...) and
+    weights (..., n). Data may then end with `Settings` of their own: "optimizer", its numbers by name, (..., 1) each;
+    "dropout", the layers' shares, (...) each in float64; "clip" (..., 1).
 
     The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
     it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
@@ -50,12 +55,16 @@ class TrainingStep:
         primitives: Primitives,
         carry: tuple[Array, Slots, Array],
         batch: tuple[Array, ...],
-        data: Data,
+        data: Data | tuple[Any, ...],
     ) -> tuple[Array, Slots, Array]:
         theta, slots, total = carry
         examples, *rates = batch
         key = rates.pop(0) if self.dropout else None
-        x, y, weights, l2 = data
+        x, y, weights, l2, *more = data
+        own: Settings = more[0] if more else {}
+        optimizer = self.optimizer
+        if "optimizer" in own:
+            optimizer = replace(optimizer, **own["optimizer"])
         m = examples.shape[-1]
         if self.whole and l2 is not None:
             l2 = l2 * m
@@ -66,14 +75,14 @@ class TrainingStep:
             primitives.gather(y, examples),
             primitives,
             l2=l2,
-            weights=None if weights is None else primitives.gather(weights, examples),
+            weights=None if weights is None else primitives.gather_weights(weights, examples),
             total=m if self.whole else None,
-            dropout=self.dropout,
+            dropout=own.get("dropout", self.dropout),
             key=key,
         )
         if self.clip is not None:
-            gradient = clipped(primitives.xp, gradient, self.clip)
-        theta, slots = primitives.update(self.optimizer, theta, gradient, slots, *rates)
+            gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
+        theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
         total = total + cost * m
         return theta, slots, total
 
@@ -93,7 +102,7 @@ def of_the_whole(xp: Namespace, data: Data, rows: Array | None) -> Data:
     return x, y, weights * (counted.shape[0] / W), None if l2 is None else l2 / W
 
 
-def clipped(xp: Namespace, gradient: Array, norm: float) -> Array:
+def clipped(xp: Namespace, gradient: Array, norm: Array | float) -> Array:
     """Return gradients (..., P) no longer than ``norm``, shortened where they were; consumes them.
 
     Pascanu et al., 2013: ∂J/∂θ · min(1, norm / ‖∂J/∂θ‖).

@@ -8,7 +8,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict", "numba", "dask"}
 # Rooms for people may use NumPy for what lives on the host.
-FOR_PEOPLE = {"cli", "estimators", "persistence", "plot", "tabular"}  # files and folders
+FOR_PEOPLE = {
+    "cli",
+    "ensembles",
+    "estimators",
+    "persistence",
+    "plot",
+    "search",
+    "tabular",
+}  # files and folders
 MATHEMATICS = sorted(p for p in (ROOT / "gpunet").glob("*.py") if p.stem not in FOR_PEOPLE)
 ALL = sorted((ROOT / "gpunet").rglob("*.py"))
 
@@ -50,7 +58,7 @@ RANK = [
     {"network", "scores", "backend"},
     {"runs", "description", "gradient_check"},
     {"training", "examples", "progress"},
-    {"lbfgs"},
+    {"lbfgs", "stacks"},
     {"fitting"},
     {"model"},
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +30,12 @@ from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
+from gpunet.sparse import copied_rows
 from gpunet.training import Data
-from gpunet.typing import Array
+from gpunet.typing import Array, HostArray, Namespace
+
+Read = Callable[[Namespace, Array, Array], Array]
+"""``read(xp, z, a)``: what is wanted of a layer's z and a (units, n), with the examples as the last axis."""
 
 
 class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # type: ignore[misc]
@@ -55,11 +59,19 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         """Return the targets (n, K) of validation data, which have to mean the same."""
         raise NotImplementedError
 
+    def _targets(self, place: Placement, y: Any) -> Any:
+        """Return targets (n, K) by what `_encode` has learned; labels it hasn't seen are none of the classes."""
+        raise NotImplementedError
+
     def _weigh(
         self, place: Placement, y: Array, weights: Array | None, *, incremental: bool
     ) -> Array | None:
         """Return the weights (n,) of examples with targets y (K, n), on the device."""
         return weights
+
+    def _weigh_more(self, place: Placement, y: Array) -> Array | None:
+        """Return the weights (n,) of validation examples with targets y (K, n), on the device."""
+        return None
 
     def _loss_and_output(self) -> tuple[Loss, str]:
         """Return the loss and scikit-learn's name of the output activation."""
@@ -97,7 +109,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         place, data, theta = self._prepare(
             X, y, sample_weight, first=first, incremental=incremental, own_validation=own
         )
-        given, architecture = (X, y, sample_weight), self._architecture()
+        given = (X, y, sample_weight)
         with place.backend.active():
             validation = None
             if own:
@@ -119,16 +131,10 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
                 if self.early_stopping and validation is None:
                     rows, validation = Validation.split(self, place, data, given)
                 fit = StochasticFit(
-                    self, place, architecture, data, rows=rows, validation=validation, monitor=monitor
-                )  # fmt: skip
-                theta = fit.run(theta, incremental=incremental)
-            self._set_coefs(place, theta)
-            finite = place.backend.xp.all(place.backend.xp.isfinite(theta))
-            if not bool(place.backend.to_host(finite)):
-                raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain large values and need "
-                    "to be preprocessed."
+                    self, place, data, rows=rows, validation=validation, monitor=monitor
                 )
+                theta = fit.run(theta, incremental=incremental)
+            self._end(place, theta)
             monitor.close()
         return self
 
@@ -143,11 +149,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         own_validation: bool = False,
     ) -> tuple[Placement, Data, Array]:
         """Return where to train, the data on the device, and the θ to start from."""
-        hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
-        if np.any(np.array(hidden) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        parameters.check(self, hidden, validation=own_validation)
+        hidden = self._hidden(validation=own_validation)
         place = Placement.of(self, X)
         X, y = place.validate(self, X, y, reset=first)
         weights = place.weights(sample_weight, X)
@@ -155,18 +157,34 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             y = self._encode(place, y, incremental=incremental)
             x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
-            self._random_state = check_random_state(self.random_state)
-            self._described = self._describe([X.shape[1], *map(operator.index, hidden), y.shape[0]])
-            if first:
-                self._initialize(self._described, place)
-            else:
-                self._check_shapes(self._described)
-            if first or not hasattr(self, "history_"):
-                self.history_: list[dict[str, float]] = []
-            self._place_spec = None if place.host else place.backend.spec
-            l2 = None if self.solver == "adamw" else float(self.alpha)
-            theta = self._architecture().unroll(place.backend.xp, self._thetas(place))
-        return place, (x, y, weights, l2), theta
+            theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)
+        return place, (x, y, weights, self._l2()), theta
+
+    def _hidden(self, *, validation: bool) -> list[int]:
+        """Return the hidden layers' sizes, all parameters having been checked."""
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        parameters.check(self, hidden, validation=validation)
+        return [operator.index(units) for units in hidden]
+
+    def _begin(self, place: Placement, sizes: Sequence[int], *, first: bool) -> Array:
+        """Return the θ to start from: drawn for a ``first`` fit, else that of ``coefs_``."""
+        self._random_state = check_random_state(self.random_state)
+        self._described = self._describe(sizes)
+        if first:
+            self._initialize(self._described, place)
+        else:
+            self._check_shapes(self._described)
+        if first or not hasattr(self, "history_"):
+            self.history_: list[dict[str, float]] = []
+        self._place_spec = None if place.host else place.backend.spec
+        return self._described.unroll(place.backend.xp, self._thetas(place))
+
+    def _l2(self) -> float | None:
+        """Return λ; adamw has its own decay instead."""
+        return None if self.solver == "adamw" else float(self.alpha)
 
     def _initialize(self, architecture: Architecture, place: Placement) -> None:
         """Draw the initial parameters in scikit-learn's order and set what a first fit sets."""
@@ -222,9 +240,9 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
 
     def _thetas(self, place: Placement) -> list[tuple[Array, Array]]:
         """Return each layer's Θ and bias on the device; views of ``coefs_`` where they are there already."""
-        xp, asarray = place.backend.xp, place.backend.asarray
+        asarray = place.backend.asarray
         return [
-            (xp.matrix_transpose(asarray(coefs, place.dtype)), asarray(intercepts, place.dtype))
+            (asarray(coefs, place.dtype).T, asarray(intercepts, place.dtype))
             for coefs, intercepts in zip(self.coefs_, self.intercepts_, strict=True)
         ]
 
@@ -233,13 +251,28 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         xp = place.backend.xp
         layers = self._architecture().split(xp, theta)
         return {
-            "coefs_": [place.leave(xp.matrix_transpose(Theta)) for Theta, _ in layers],
+            "coefs_": [self._coefs(place, Theta) for Theta, _ in layers],
             "intercepts_": [place.leave(bias) for _, bias in layers],
         }
+
+    @staticmethod
+    def _coefs(place: Placement, Theta: Array) -> Any:
+        """Return Θᵀ in the order that the next product wants: SciPy's sparse ones another than BLAS."""
+        return place.leave(Theta.T) if place.sparse else place.leave(Theta).T
 
     def _set_coefs(self, place: Placement, theta: Array) -> None:
         """Set ``coefs_`` and ``intercepts_`` from θ."""
         self.__dict__.update(self._fitted(place, theta))
+
+    def _end(self, place: Placement, theta: Array) -> None:
+        """Set what a finished fit has; refuse a θ that is no longer finite."""
+        self._set_coefs(place, theta)
+        finite = place.backend.xp.all(place.backend.xp.isfinite(theta))
+        if not bool(place.backend.to_host(finite)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need "
+                "to be preprocessed."
+            )
 
     def _fit_lbfgs(self, place: Placement, theta: Array, data: Data, monitor: Monitor) -> Array:
         """Minimise over all examples with SciPy's L-BFGS-B."""
@@ -248,12 +281,16 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
 
         backend, dtype, stopped = place.backend, dtype_name(theta), False
         evaluate = Evaluation(self, place, self._architecture(), data)
+        cost = cost_function(self._architecture(), data, backend, theta)
+
+        def cost_within_iteration(x: HostArray) -> Any:
+            monitor.begin()  # the first of an iteration's evaluations begins it
+            return cost(x)
 
         def after_iteration(intermediate_result: Any) -> None:
             nonlocal stopped
             record = {"loss": float(intermediate_result.fun)}
             now = backend.asarray(intermediate_result.x, dtype)
-            monitor.begin()
             if self.track_scores:
                 record = {
                     **evaluate(backend.asarray(intermediate_result.fun, dtype), now),
@@ -264,7 +301,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
                 raise StopIteration
 
         found = scipy.optimize.minimize(
-            cost_function(self._architecture(), data, backend, theta),
+            cost_within_iteration,
             backend.to_host(theta).astype(np.float64),
             method="L-BFGS-B",
             jac=True,
@@ -287,11 +324,18 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
     # ---------------------------------------------------------------------------- predicting
 
     def _outputs(
-        self, X: Any, method: str, depth: int | None = None
-    ) -> tuple[Placement, Array, Array]:
-        """Return where the data is, and z and a of every example as rows (n, units) there.
+        self,
+        X: Any,
+        method: str,
+        read: Read,
+        finish: Callable[[Placement, Array], Any] | None = None,
+        *,
+        depth: int | None = None,
+    ) -> Any:
+        """Return what ``read`` makes of the output layer's z and a, or of those after ``depth`` matrices Θ.
 
-        Those of the output layer, or after ``depth`` matrices Θ.
+        ``read`` is called with columns, a part of the examples at a time; what it returns is given back as rows where X
+        is, or handed to ``finish`` as columns, to give back as a method needs.
         """
         if "coefs_" not in self.__dict__:
             check_is_fitted(self)
@@ -299,13 +343,16 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         X = place.validate_again(self, X)
         backend = place.backend
         with backend.active():
-            z, a = _forward(
+            parts = _forward(
                 self._architecture(),
                 self._thetas(place)[:depth],
                 place.columns(X),
                 backend.primitives,
+                read,
             )
-            return place, backend.xp.matrix_transpose(z), backend.xp.matrix_transpose(a)
+            if finish is None:
+                return place.rows(parts)
+            return finish(place, parts[0] if len(parts) == 1 else backend.xp.concat(parts, axis=-1))
 
     def learning_rate_range(
         self,
@@ -362,23 +409,24 @@ def _forward(
     thetas: Sequence[tuple[Array, Array]],
     x: Array,
     primitives: Primitives,
+    read: Read,
     *,
     at_once: int | None = None,
-) -> tuple[Array, Array]:
-    """Return z and a (units, n) after the given matrices Θ, with no more than ``at_once`` numbers of a layer held.
+) -> list[Array]:
+    """Return ``read(xp, z, a)`` after the given matrices Θ, a part of the examples after the other.
+
+    No more than ``at_once`` numbers of a layer are held.
 
     `gpunet.network.hypothesis` does the same for the flat θ of training, which a prediction needn't unroll.
     """
     xp, n = primitives.xp, x.shape[-1]
-    widest = max(architecture.sizes[0], *(layer.rows for layer in architecture.layers))
-    chunk = max(1, (at_once or primitives.at_once) // widest)
+    widest = max(copied_rows(x), *(layer.rows for layer in architecture.layers))
+    n_parts = math.ceil(n * widest / (at_once or primitives.at_once))
+    chunk = math.ceil(n / n_parts)  # parts of one size: none is too large for the caches
     parts = []
     for start in range(0, n, chunk):
         a = x[..., start : min(start + chunk, n)]
         for (Theta, bias), layer in zip(thetas, architecture.layers, strict=False):
             z, a = primitives.activate(xp.matmul(Theta, a), bias, layer.activation)
-        parts.append((z, a))
-    if len(parts) == 1:
-        return parts[0]
-    zs, activated = zip(*parts, strict=True)
-    return xp.concat(zs, axis=-1), xp.concat(activated, axis=-1)
+        parts.append(read(xp, z, a))
+    return parts

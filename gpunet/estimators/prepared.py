@@ -1,0 +1,255 @@
+"""Estimators made ready for stacks: what a single fit does before its first step, shared things made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from gpunet.estimators.parameters import dropout_of, optimizer_of
+from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.estimators.stochastic import batch_size_of
+from gpunet.sparse import is_sparse
+from gpunet.stacks import Member
+from gpunet.typing import Array, HostArray
+
+_FITTED = ("n_features_in_", "feature_names_in_")
+_LEARNED = ("classes_", "_label_task", "_fitted_levels")
+
+
+@dataclass(eq=False)
+class Prepared:
+    """An estimator that is ready to be trained in a stack.
+
+    Attributes
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        With its initial parameters drawn.
+    place : Placement
+    x, y : array of shape (s_1, n) and (K, n)
+        All examples, shared with others.
+    theta : array of shape (P,)
+    rows, held : NumPy array of int
+        The examples to train on, and to validate on if it stops early.
+    weights : array of shape (n,), optional
+    batch_size : int
+    """
+
+    estimator: Any
+    place: Placement
+    x: Array
+    y: Array
+    theta: Array
+    rows: HostArray
+    held: HostArray | None
+    weights: Array | None
+    batch_size: int
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What members of one stack have in common."""
+        estimator, place = self.estimator, self.place
+        hidden = len(estimator._described.layers) - 1
+        return (
+            place.backend.spec,
+            place.dtype,
+            place.host,
+            id(self.x),
+            id(self.y),
+            estimator._described,
+            type(optimizer_of(estimator)),
+            self.batch_size,
+            self.rows.size,
+            -1 if self.held is None else self.held.size,
+            bool(estimator.shuffle),
+            tuple(share > 0.0 for share in dropout_of(estimator.dropout, hidden)),
+            estimator.clip_norm is None,
+            self.weights is None,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """About what a training step of it touches, its examples not counted."""
+        described = self.estimator._described
+        z_and_a = 3 * self.batch_size * sum(layer.rows for layer in described.layers)
+        parameters = (3 + optimizer_of(self.estimator).n_slots) * described.n_parameters
+        itemsize = int(self.place.dtype.removeprefix("float")) // 8
+        return int(itemsize * (z_and_a + parameters))
+
+    def member(self) -> Member:
+        """Return it as a network of a stack."""
+        estimator = self.estimator
+        return Member(
+            self.theta,
+            optimizer_of(estimator),
+            estimator._random_state,
+            self.rows,
+            l2=estimator._l2() or 0.0,
+            weights=self.weights,
+            dropout=dropout_of(estimator.dropout, len(estimator._described.layers) - 1),
+            clip=estimator.clip_norm,
+        )
+
+
+@dataclass(eq=False)
+class Preparation:
+    """Prepares estimators for stacks; what they have in common is made once.
+
+    Data is the same where it is the very same object.
+    """
+
+    _examples: dict[Any, Any] = field(default_factory=dict)
+    _targets: dict[Any, Array] = field(default_factory=dict)
+    _learned: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    _weights: dict[Any, tuple[Array, Any]] = field(default_factory=dict)
+    _splits: dict[Any, Any] = field(default_factory=dict)
+    _all_rows: dict[int, HostArray] = field(default_factory=dict)
+    _generators: set[int] = field(default_factory=set)
+
+    def __call__(self, job: Any) -> Prepared | None:
+        """Return an estimator ready for a stack, or None where its data isn't for one (sparse data).
+
+        Parameters
+        ----------
+        job : gpunet.estimators.together.Job
+
+        Raises
+        ------
+        Exception
+            Whatever a single fit would raise, or something like it.
+        """
+        estimator = job.estimator
+        if is_sparse(job.X):
+            return None
+        estimator._validate_params()
+        hidden = estimator._hidden(validation=False)
+        place, x, y_given, sample_weight = self._data(job)
+        with place.backend.active():
+            rows = self._rows(job, x.shape[-1])
+            y = self._encoded(job, place, y_given, rows)
+            weights = self._weigh(job, place, y, sample_weight, rows)
+            generator = estimator.random_state
+            theta = estimator._begin(place, [x.shape[0], *hidden, y.shape[0]], first=True)
+            if generator is None or id(generator) in self._generators:
+                # alone, each would go on where the one before it has stopped
+                seed = estimator._random_state.randint(2**31 - 1)
+                estimator._random_state = np.random.RandomState(seed)
+            elif not isinstance(generator, int | np.integer):
+                self._generators.add(id(generator))
+            held = None
+            if estimator.early_stopping:
+                rows, held = self._split(estimator, place, y, rows)
+            estimator._learning_rate = float(estimator.learning_rate_init)
+            batch_size = batch_size_of(estimator, rows.size)
+        return Prepared(estimator, place, x, y, theta, rows, held, weights, batch_size)
+
+    def _data(self, job: Any) -> tuple[Placement, Array, Any, Array | None]:
+        """Return the placement, x on the device, y and sample weights as checked."""
+        estimator = job.estimator
+        key = (id(job.X), id(job.y), id(job.sample_weight), estimator._task_is_numeric,
+               estimator.backend, estimator.device, estimator.dtype)  # fmt: skip
+        if key not in self._examples:
+            place = Placement.of(estimator, job.X)
+            X, y = place.validate(estimator, job.X, job.y, reset=True)
+            weights = place.weights(job.sample_weight, X)
+            with place.backend.active():
+                about = {
+                    name: getattr(estimator, name) for name in _FITTED if hasattr(estimator, name)
+                }
+                columns, vector = self._same(X, place), place.vector(weights)
+            self._examples[key] = place, columns, y, vector, about
+        place, x, y, weights, about = self._examples[key]
+        estimator.__dict__.update(about)
+        return place, x, y, weights
+
+    def _same(self, X: Any, place: Placement) -> Array:
+        """Return X as columns on the device: held once, however many y there are."""
+        key = ("x", id(X), place.backend.spec, place.dtype)
+        if key not in self._targets:
+            self._targets[key] = place.columns(X)
+        return self._targets[key]
+
+    def _rows(self, job: Any, n: int) -> HostArray:
+        if job.rows is not None:
+            rows: HostArray = job.rows
+            return rows
+        return self._all_rows.setdefault(n, np.arange(n))
+
+    def _encoded(self, job: Any, place: Placement, y: Any, rows: HostArray) -> Array:
+        """Return all targets (K, n), by what is to be learned from those of the job's rows."""
+        estimator = job.estimator
+        levels = str(getattr(estimator, "quantiles", None))
+        key = (id(y), id(job.rows), type(estimator), estimator.loss, levels)
+        if key not in self._learned:
+            estimator._encode(
+                place, y if job.rows is None else _taken(place, y, rows), incremental=False
+            )
+            learned = {
+                name: estimator.__dict__[name] for name in _LEARNED if name in estimator.__dict__
+            }
+            classes = to_numpy(learned["classes_"]).tolist() if "classes_" in learned else None
+            learned["key"] = (id(y), str(classes), learned.get("_label_task"), learned.get("_fitted_levels"),
+                              type(estimator))  # fmt: skip
+            self._learned[key] = learned
+        learned = self._learned[key]
+        estimator.__dict__.update({name: learned[name] for name in _LEARNED if name in learned})
+        if learned["key"] not in self._targets:
+            self._targets[learned["key"]] = place.columns(estimator._targets(place, y))
+        return self._targets[learned["key"]]
+
+    def _weigh(
+        self, job: Any, place: Placement, y: Array, weights: Array | None, rows: HostArray
+    ) -> Array | None:
+        """Return all examples' weights (n,): those of the job's rows are what a single fit would take."""
+        estimator = job.estimator
+        class_weight = getattr(estimator, "class_weight", None)
+        if class_weight is None:
+            return weights
+        key = (id(y), id(weights), id(job.rows), str(class_weight))
+        if key not in self._weights:
+            xp, chosen = place.backend.xp, place.backend.asarray(rows)
+            w_rows = None if weights is None else xp.take(weights, chosen, axis=0)
+            weighed = estimator._weigh(place, xp.take(y, chosen, axis=1), w_rows, incremental=False)
+            position = np.zeros(y.shape[-1], dtype=np.int64)
+            position[rows] = np.arange(rows.size)
+            # a row that is there twice, in a bootstrap sample, has the same weight both times
+            everywhere = xp.take(weighed, place.backend.asarray(position), axis=0)
+            self._weights[key] = everywhere, estimator._class_weights
+        everywhere, estimator._class_weights = self._weights[key]
+        return everywhere
+
+    def _split(
+        self, estimator: Any, place: Placement, y: Array, rows: HostArray
+    ) -> tuple[HostArray, HostArray]:
+        """Return the rows to train on and to validate on, split as scikit-learn splits."""
+        random = estimator._random_state
+        _, words, *rest = random.get_state()
+        key = (id(rows), id(y), words.tobytes(), *rest, estimator.validation_fraction)
+        if key not in self._splits:
+            stratify = None
+            if estimator._task() == "binary":
+                stratify = place.backend.to_host(y[0, :])[rows]
+            train, held = train_test_split(
+                np.arange(rows.size),
+                random_state=random,
+                test_size=estimator.validation_fraction,
+                stratify=stratify,
+            )
+            if held.size < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+                )
+            # rows is kept, so that its id stays its own
+            self._splits[key] = rows[train], rows[held], random.get_state(), rows
+        train, held, state, _ = self._splits[key]
+        random.set_state(state)
+        return train, held
+
+
+def _taken(place: Placement, y: Any, rows: HostArray) -> Any:
+    """Return some rows of y, where it is."""
+    if place.host:
+        return y[rows]
+    return place.backend.xp.take(y, place.backend.asarray(rows), axis=0)

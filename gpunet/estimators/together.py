@@ -1,0 +1,301 @@
+"""Many estimators fitted at once: those of a shape are trained as stacks of networks, the others one by one."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.utils import _safe_indexing
+from threadpoolctl import threadpool_limits
+
+from gpunet.activations import Custom
+from gpunet.estimators import parameters
+from gpunet.estimators.prepared import Preparation, Prepared
+from gpunet.estimators.stacked import StackedFit
+from gpunet.runs import Interruption
+from gpunet.sparse import is_sparse
+from gpunet.typing import HostArray
+
+
+@dataclass(eq=False)
+class Job:
+    """One estimator to fit: ``estimator.fit(X[rows], y[rows], sample_weight[rows])`` is what happens to it.
+
+    Jobs on the same data hold the very same objects: X, y and rows are compared by identity, and what is made of them
+    is made once.
+
+    Attributes
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Unfitted, with its parameters set; fitted in place.
+    X, y, sample_weight : array-like
+        As `fit` takes them.
+    rows : NumPy array of int, optional
+        The examples to fit on, as indices; None takes all.
+    tag : object
+        Whatever the caller wants to find it by.
+    error : Exception, optional
+        Why it couldn't be fitted; set by `fit_all`.
+    seconds : float
+        The time that its fit took: its share of the time of its stack.
+    done : bool
+        Whether `fit_all` came to it: not after Ctrl-C.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    rows: HostArray | None = None
+    tag: Any = None
+    error: Exception | None = field(default=None, init=False)
+    seconds: float = field(default=0.0, init=False)
+    done: bool = field(default=False, init=False)
+
+
+def fit_all(
+    jobs: Sequence[Job],
+    *,
+    n_jobs: int | None = None,
+    stack_size: int | None = None,
+    after_stack: Callable[[Sequence[Job]], None] | None = None,
+    after_epoch: Callable[[Sequence[Job]], None] | None = None,
+) -> None:
+    """Fit all jobs' estimators, each to the same model as alone.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Errors are kept in them, one by one, and end nothing else.
+    n_jobs : int, optional
+        How many threads train stacks side by side, as in scikit-learn; None takes one for each core on a CPU.
+    stack_size : int, optional
+        How many networks are trained as one; None finds it.
+    after_stack : callable, optional
+        Called with the jobs that have just been finished, from the thread that called `fit_all`.
+    after_epoch : callable, optional
+        Called with the jobs whose networks have just gone through an epoch, those that end with it included; from any
+        thread.
+
+    Notes
+    -----
+    Ctrl-C ends it early: jobs that it didn't come to, or was in the middle of, are not ``done``.
+    """
+    singles: list[Job] = []
+    with Interruption() as interruption:
+        chunks = _prepared(jobs, singles, stack_size, n_jobs)
+        for chunk in _trained(chunks, n_jobs, interruption, after_epoch):
+            chunk.finish()
+            if after_stack is not None:
+                after_stack(chunk.jobs)
+        for job in singles:
+            if interruption.requested:
+                return
+            _fit_alone(job)
+            if interruption.requested:
+                job.done = False
+            elif after_stack is not None:
+                after_stack([job])
+
+
+def stackable(estimator: Any) -> str | None:
+    """Return why an estimator can't be trained in a stack, or None.
+
+    Examples
+    --------
+    >>> from gpunet import MLPClassifier
+    >>> stackable(MLPClassifier(solver="lbfgs"))
+    "solver='lbfgs' takes all examples at once"
+    >>> stackable(MLPClassifier())
+    """
+    from gpunet.estimators import MLPClassifier, MLPRegressor  # they import the rooms below
+
+    if type(estimator) not in (MLPClassifier, MLPRegressor):
+        return f"{type(estimator).__name__} isn't one of gpunet's estimators"
+    reasons = {
+        "solver='lbfgs' takes all examples at once": estimator.solver == "lbfgs",
+        "callbacks are called for one network": bool(estimator.callbacks)
+        or hasattr(estimator, "_skl_callbacks"),
+        "scoring= scores one network": estimator.scoring is not None and estimator.early_stopping,
+        "track_scores=True scores one network": estimator.track_scores,
+        "verbose=True prints one network's epochs": estimator.verbose,
+        "warm_start=True goes on with parameters of its own": estimator.warm_start
+        and hasattr(estimator, "coefs_"),
+        "functions of your own may not know of stacks": _has_own_functions(estimator),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
+
+
+def _has_own_functions(estimator: Any) -> bool:
+    """Return whether an activation is the user's own, or none at all, which a fit alone says best."""
+    try:
+        n_hidden = np.size(estimator.hidden_layer_sizes)
+        activations = parameters.activations_of(estimator.activation, n_hidden)
+    except (TypeError, ValueError):
+        return True
+    return any(isinstance(activation, Custom) for activation in activations)
+
+
+def _fit_alone(job: Job) -> None:
+    """Fit a job's estimator as a user would."""
+    started = time.perf_counter()
+    X, y, weights = (
+        part if part is None or job.rows is None else _safe_indexing(part, job.rows)
+        for part in (job.X, job.y, job.sample_weight)
+    )
+    try:
+        job.estimator.fit(X, y, sample_weight=weights)
+    except Exception as error:
+        job.error = error
+    job.seconds, job.done = time.perf_counter() - started, True
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Jobs that are trained as one stack."""
+
+    jobs: list[Job] = field(default_factory=list)
+    prepared: list[Prepared] = field(default_factory=list)
+
+    def train(
+        self, interruption: Interruption, after_epoch: Callable[[Sequence[Job]], None] | None
+    ) -> _Chunk:
+        """Train it, in any thread."""
+
+        def tell(alive: Sequence[int]) -> None:
+            if after_epoch is not None:
+                after_epoch([self.jobs[k] for k in alive])
+
+        started = time.perf_counter()
+        self._fit = StackedFit(self.prepared)
+        self._errors = self._fit.run(lambda: interruption.requested, tell)
+        self._seconds = time.perf_counter() - started
+        return self
+
+    def finish(self) -> None:
+        """Tell the jobs how it went, and the user what a single fit would."""
+        self._fit.warn()
+        for job, error in zip(self.jobs, self._errors, strict=True):
+            job.error, job.done = error, True
+            job.seconds = self._seconds / len(self.jobs)
+
+
+def _prepared(
+    jobs: Sequence[Job], singles: list[Job], stack_size: int | None, n_jobs: int | None
+) -> Iterator[_Chunk]:
+    """Yield stacks, each prepared when it is asked for; what turns out to be for none goes to ``singles``."""
+    prepare = Preparation()
+    for group in _groups(jobs, singles):
+        waiting = collections.deque(group)
+        while waiting:
+            chunk: dict[Any, _Chunk] = {}
+            size, taken, lane = 1, 0, waiting[0][0]
+            while waiting and taken < size:
+                # minibatches that all members share are gathered once, so that a stack better ends with its lane
+                if waiting[0][0] != lane and 2 * taken >= size:
+                    break
+                lane, job = waiting.popleft()
+                prepared = _try(prepare, job)
+                if prepared is None:
+                    singles.append(job)
+                    continue
+                if not chunk:
+                    size = stack_size or _size(prepared, len(waiting) + 1, n_jobs)
+                taken += 1
+                of_shape = chunk.setdefault(prepared.shape, _Chunk())
+                of_shape.jobs.append(job)
+                of_shape.prepared.append(prepared)
+            yield from chunk.values()
+
+
+def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job]]]:
+    """Return jobs that may well have one shape, with what those that see the same minibatches have in common."""
+    groups: dict[Any, dict[Any, list[Job]]] = {}
+    for job in jobs:
+        if stackable(job.estimator) is not None or is_sparse(job.X):
+            singles.append(job)
+            continue
+        estimator = job.estimator
+        kind = (
+            type(estimator),
+            id(job.X),
+            id(job.y),
+            None if job.rows is None else job.rows.size,
+            *(str(getattr(estimator, name, None)) for name in _OF_THE_SHAPE),
+        )
+        lane = (id(job.rows), str(estimator.random_state))
+        groups.setdefault(kind, {}).setdefault(lane, []).append(job)
+    return [
+        [(lane, job) for lane, members in lanes.items() for job in members]
+        for lanes in groups.values()
+    ]
+
+
+_OF_THE_SHAPE = ("hidden_layer_sizes", "activation", "solver", "batch_size", "shuffle", "loss", "backend", "device",
+                 "dtype", "early_stopping", "validation_fraction")  # fmt: skip
+
+
+def _try(prepare: Preparation, job: Job) -> Prepared | None:
+    """Return a job ready for a stack; None where it isn't for one, or a fit of its own is to say what is wrong."""
+    try:
+        return prepare(job)
+    except Exception:
+        return None
+
+
+def _size(prepared: Prepared, waiting: int, n_jobs: int | None) -> int:
+    """Return how many networks to train as one: as many as fit, and so that all threads have work."""
+    fitting = max(1, prepared.place.backend.stacking().bytes // prepared.bytes)
+    threads = max(1, _side_by_side(prepared, n_jobs))
+    stacks = -(-waiting // fitting)
+    stacks = -(-stacks // threads) * threads
+    return max(1, -(-waiting // stacks))
+
+
+def _side_by_side(prepared: Prepared, n_jobs: int | None) -> int:
+    """Return how many stacks are trained at once."""
+    found = prepared.place.backend.stacking().side_by_side
+    return found if n_jobs is None or found == 0 else effective_n_jobs(n_jobs)
+
+
+def _trained(
+    chunks: Iterator[_Chunk],
+    n_jobs: int | None,
+    interruption: Interruption,
+    after_epoch: Callable[[Sequence[Job]], None] | None,
+) -> Iterator[_Chunk]:
+    """Yield stacks as they are trained: side by side where the backend gains by it, none after Ctrl-C."""
+    first = next(chunks, None)
+    if first is None:
+        return
+    side_by_side = _side_by_side(first.prepared[0], n_jobs)
+    chunks = itertools.chain([first], chunks)
+    if side_by_side <= 1:
+        for chunk in chunks:
+            chunk.train(interruption, after_epoch)
+            if interruption.requested:
+                return
+            yield chunk
+        return
+    # each stack has a core, so that BLAS threads of its own would only be in the way
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
+        running: set[Future[_Chunk]] = set()
+        for more in itertools.chain(chunks, itertools.repeat(None)):
+            if more is not None and not interruption.requested:
+                running.add(pool.submit(more.train, interruption, after_epoch))
+                if len(running) <= side_by_side:  # one is prepared ahead
+                    continue
+            if not running:
+                return
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                trained = future.result()
+                if not interruption.requested:
+                    yield trained

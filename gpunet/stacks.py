@@ -1,0 +1,277 @@
+"""Many networks of one shape, trained as one program.
+
+A `Stack` runs the same `gpunet.training.TrainingStep` as a single network, with a leading axis on all that differs:
+θ (K, P), the optimizer's memory, learning rates, λ, dropout, the examples. Each network sees exactly the minibatches
+that it would have seen alone; where all of them see the same, as candidates of a search on one fold with one seed do,
+a minibatch is gathered once.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpunet.backend import Backend, dtype_name
+from gpunet.dropout import key_of
+from gpunet.network import Architecture
+from gpunet.optimizers import Optimizer
+from gpunet.training import Settings, TrainingStep
+from gpunet.typing import Array, HostArray
+
+
+@dataclass(eq=False)
+class Member:
+    """One network of a stack: what of it may differ from the others.
+
+    Attributes
+    ----------
+    theta : array of shape (P,)
+        Where it starts.
+    optimizer : Optimizer
+        Of one class in a stack; its numbers may differ.
+    random : numpy.random.RandomState
+        Draws the shuffles.
+    rows : NumPy array of int, shape (n,)
+        The examples to train on; as many for all.
+    l2 : float
+        λ.
+    weights : array of shape (n of all examples,), optional
+        Sample weights; all members have some, or none has.
+    dropout : tuple of float
+        Each hidden layer's share; a layer drops in all members or in none.
+    clip : float, optional
+        The length that a gradient may have; all have one, or none has.
+    learning_rate : float or callable
+        Of the next epoch; a callable gives that of step number 1, 2, ...
+    """
+
+    theta: Array
+    optimizer: Optimizer
+    random: Any
+    rows: HostArray
+    l2: float = 0.0
+    weights: Array | None = None
+    dropout: tuple[float, ...] = ()
+    clip: float | None = None
+    learning_rate: Callable[[int], float] | float = 0.0
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Members that see the same minibatches: their shuffles come from equal generators."""
+
+    random: Any
+    rows: HostArray
+    order: HostArray | None = None
+    seed: int | None = None
+
+    def shuffle(self) -> HostArray:
+        """Return the examples in the next epoch's order: each shuffle shuffles the last one's."""
+        drawn = self.random.permutation(self.rows.shape[0])
+        self.order = drawn if self.order is None else self.order[drawn]
+        return self.rows[self.order]
+
+
+class Stack:
+    """Networks that are trained as one.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        That of all.
+    x : array of shape (s_1, n)
+    y : array of shape (K, n)
+        All examples, held once; members choose theirs.
+    members : sequence of Member
+    backend : Backend
+    batch_size : int
+        Examples a step; the last step of an epoch takes what is left.
+    shuffle : bool
+        Whether each epoch sees the examples in a new order.
+
+    Attributes
+    ----------
+    members : list of Member
+        Those that are in it.
+    theta : array of shape (members, P)
+        The parameters now.
+    slots : tuple of array of shape (members, P)
+        The optimizer's memory.
+    steps : int
+        How many steps an epoch has.
+    step : int
+        How many there were.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        x: Array,
+        y: Array,
+        members: Sequence[Member],
+        *,
+        backend: Backend,
+        batch_size: int,
+        shuffle: bool = True,
+    ) -> None:
+        xp, first = backend.xp, members[0]
+        self._backend, self.members, self._shuffle = backend, list(members), shuffle
+        self.n: int = first.rows.shape[0]
+        self.batch_size = min(batch_size, self.n)
+        self.steps, self.step = math.ceil(self.n / self.batch_size), 0
+        self.theta = xp.stack([member.theta for member in members])
+        self.slots = first.optimizer.start(xp, self.theta)
+        self._lanes, self._lane = _lanes(members, shuffle=shuffle)
+        self._x, self._y, self._own = x, y, self._settings()
+        l2 = {member.l2 for member in members}
+        self._l2 = self._like([m.l2 for m in members]) if len(l2) > 1 else first.l2
+        self._weights = first.weights
+        if any(member.weights is not first.weights for member in members):
+            self._weights = xp.stack([member.weights for member in members])
+        # The learning rate comes with every step, so that it is no part of the program.
+        optimizer = dataclasses.replace(first.optimizer, learning_rate=1.0)
+        drops = first.dropout if any(first.dropout) else ()
+        self._run = backend.compile(TrainingStep(architecture, optimizer, drops, first.clip))
+
+    def _settings(self) -> Settings:
+        """Return the members' own numbers where they differ."""
+        members = self.members
+        own: Settings = {}
+        numbers = {
+            field.name: [[getattr(member.optimizer, field.name)] for member in members]
+            for field in dataclasses.fields(members[0].optimizer)
+            if field.name != "learning_rate"
+        }
+        differing = {
+            name: self._like(values) for name, values in numbers.items() if _differ(values)
+        }
+        if differing:
+            own["optimizer"] = differing
+        if _differ([member.dropout for member in members]):
+            layers = zip(*(member.dropout for member in members), strict=True)
+            own["dropout"] = tuple(
+                self._backend.asarray(list(layer), "float64") for layer in layers
+            )
+        if _differ([member.clip for member in members]):
+            own["clip"] = self._like([[member.clip] for member in members])
+        return own
+
+    def _like(self, numbers: Any) -> Array:
+        """Return host numbers as an array of θ's dtype on the device."""
+        return self._backend.asarray(numbers, dtype_name(self.theta))
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Array:
+        """Move all members on by an epoch and return each one's mean cost, (members,) on the device."""
+        numbers = range(self.step + 1, self.step + 1 + self.steps)
+        rates = self._rates(numbers)
+        if any(self.members[0].dropout):
+            rates = (self._keys(numbers), *rates)
+        data = (self._x, self._y, self._weights, self._l2, self._own)
+        carry = (self.theta, self.slots, self._backend.xp.zeros_like(self.theta[:, 0]))
+        for batches in self._batches(self._order(), rates):
+            carry = self._run(carry, batches, data, stop)
+        self.theta, self.slots, total = carry
+        self.step += self.steps
+        return total / self.n
+
+    def _rates(self, numbers: range) -> tuple[Array, ...]:
+        """Return the optimizers' rates, (steps, members, 1) each."""
+        known: dict[Any, list[tuple[float, ...]]] = {}
+        columns = []
+        for member in self.members:
+            rate, optimizer = member.learning_rate, member.optimizer
+            key = (optimizer, rate) if isinstance(rate, float) else id(member)
+            if key not in known:
+                each = [rate if isinstance(rate, float) else rate(number) for number in numbers]
+                known[key] = [
+                    optimizer.rates(number, now) for number, now in zip(numbers, each, strict=True)
+                ]
+            columns.append(known[key])
+        # by step, member and rate
+        table = self._like([list(row) for row in zip(*columns, strict=True)])
+        return tuple(table[:, :, i, None] for i in range(table.shape[2]))
+
+    def _keys(self, numbers: range) -> Array:
+        """Return dropout's keys, (steps, members)."""
+        for lane in self._lanes:
+            if lane.seed is None:
+                lane.seed = int(lane.random.randint(2**31 - 1))
+        seeds = [self._lanes[lane].seed or 0 for lane in self._lane]
+        keys = [[key_of(seed, number) for seed in seeds] for number in numbers]
+        return self._backend.asarray(keys, "int64")
+
+    def _order(self) -> Array:
+        """Return this epoch's examples: (n,) where all members see the same, else (members, n)."""
+        asarray, xp = self._backend.asarray, self._backend.xp
+        orders = [lane.shuffle() if self._shuffle else lane.rows for lane in self._lanes]
+        if len(orders) == 1:
+            return asarray(orders[0])
+        device_orders = [asarray(order) for order in orders]
+        return xp.stack([device_orders[lane] for lane in self._lane])
+
+    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+        """Return the full batches by step, then the partial last one."""
+        xp = self._backend.xp
+        full = self.n // self.batch_size
+        whole = full * self.batch_size
+        shape = (*order.shape[:-1], full, self.batch_size)
+        batches = xp.moveaxis(xp.reshape(order[..., :whole], shape), -2, 0)
+        parts = [(batches, *(rate[:full, ...] for rate in rates))]
+        if whole < self.n:
+            parts.append((order[None, ..., whole:], *(rate[full:, ...] for rate in rates)))
+        return parts
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with these members only, given as indices; the others leave the stack."""
+        chosen = self._backend.asarray(list(members), "int64")
+
+        def part(array: Array) -> Array:
+            return self._backend.xp.take(array, chosen, axis=0)
+
+        self.members = [self.members[k] for k in members]
+        lanes = [self._lanes[self._lane[k]] for k in members]
+        self._lanes = list(dict.fromkeys(lanes))
+        self._lane = [self._lanes.index(lane) for lane in lanes]
+        self.theta, self.slots = part(self.theta), tuple(part(slot) for slot in self.slots)
+        if not isinstance(self._l2, float):
+            self._l2 = part(self._l2)
+        if self._weights is not None and self._weights.ndim > 1:
+            self._weights = part(self._weights)
+        own = self._own
+        if "optimizer" in own:
+            own["optimizer"] = {name: part(array) for name, array in own["optimizer"].items()}
+        if "dropout" in own:
+            own["dropout"] = tuple(part(array) for array in own["dropout"])
+        if "clip" in own:
+            own["clip"] = part(own["clip"])
+
+    def leave_generator(self, member: int) -> None:
+        """Move a member's own generator to where it would be alone."""
+        lane = self._lanes[self._lane[member]]
+        self.members[member].random.set_state(lane.random.get_state())
+
+
+def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], list[int]]:
+    """Return the lanes, and which one each member is in."""
+    found: dict[Any, int] = {}
+    lanes: list[_Lane] = []
+    lane = []
+    for member in members:
+        key: Any = id(member.rows)
+        if shuffle or any(member.dropout):
+            _, words, *rest = member.random.get_state()
+            key = (key, words.tobytes(), *rest)
+        if key not in found:
+            found[key] = len(lanes)
+            # a generator of its own, which goes on when the member has left
+            lanes.append(_Lane(copy.deepcopy(member.random), member.rows))
+        lane.append(found[key])
+    return lanes, lane
+
+
+def _differ(values: list[Any]) -> bool:
+    return any(value != values[0] for value in values)
