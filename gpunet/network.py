@@ -225,7 +225,8 @@ def cost(
     each = architecture.loss.cost(xp, z, a, y, architecture.activations[-1])
     J = mean_cost(xp, each, example_share(xp, x, weights))
     if l2 is not None:
-        J = J + _l2_factor(xp, l2, x, weights) * _half_square(xp, architecture, theta)
+        n = architecture.n_weights
+        J = J + _l2_factor(xp, l2, x, weights) * primitives.half_square(theta[..., :n])
     return J
 
 
@@ -257,7 +258,7 @@ def cost_and_gradient(
         Which of them: see `gpunet.dropout.keep`.
     """
     xp, layers = primitives.xp, architecture.layers
-    thetas = architecture.split(xp, theta)
+    thetas = primitives.split(architecture, theta)
     *hidden, (Theta, bias) = thetas
 
     # forward: keep z, a and what was dropped of every layer
@@ -272,26 +273,24 @@ def cost_and_gradient(
     )
 
     # backward: D of each layer, then δ of the layer below
-    D = [(xp.matmul(delta, xp.matrix_transpose(below)), primitives.bias_gradient(delta))]
+    D = [primitives.layer_gradient(architecture, len(hidden), delta, below)]
     for l in reversed(range(len(hidden))):
         delta = xp.matmul(xp.matrix_transpose(thetas[l + 1][0]), delta)
         below, z, a, kept = states[l]
         if kept is not None:
             delta *= kept
         delta = primitives.pull_back(delta, z, a, layers[l].activation)
-        D.append((xp.matmul(delta, xp.matrix_transpose(below)), primitives.bias_gradient(delta)))
+        D.append(primitives.layer_gradient(architecture, l, delta, below))
     D.reverse()
+    gradient = primitives.unroll(architecture, D)
 
     if l2 is not None:
+        n = architecture.n_weights
         factor = l2 / total if total is not None else _l2_factor(xp, l2, x, weights)
-        J = J + factor * _half_square(xp, architecture, theta)
-        if not isinstance(factor, float):
-            factor = factor[..., None, None]
-        D = [
-            (D_l + factor * Theta_l, D_b)
-            for (D_l, D_b), (Theta_l, _) in zip(D, thetas, strict=True)
-        ]
-    return J, architecture.unroll(xp, D)
+        J = J + factor * primitives.half_square(theta[..., :n])
+        column = factor if isinstance(factor, float) else factor[..., None]
+        gradient = primitives.decay(gradient, theta, column, n)
+    return J, gradient
 
 
 def gradient_by_example(
@@ -348,9 +347,3 @@ def _l2_factor(xp: Namespace, l2: Array | float, x: Array, weights: Array | None
     total = xp.sum(weights, axis=-1)
     counts = xp.astype(total > 0.0, total.dtype)
     return l2 * counts / xp.where(total > 0.0, total, xp.ones_like(total))
-
-
-def _half_square(xp: Namespace, architecture: Architecture, theta: Array) -> Array:
-    """Return ½ Σ Θ² over all weights, shape (...)."""
-    weights = theta[..., : architecture.n_weights]
-    return 0.5 * xp.sum(weights * weights, axis=-1)

@@ -9,12 +9,18 @@ calls them through the backend's `Primitives` and never knows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from gpunet.activations import Activation
 from gpunet.dropout import keep
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.sparse import SparseColumns
 from gpunet.typing import Array, Namespace
+
+if TYPE_CHECKING:
+    from gpunet.network import Architecture  # the room above, which calls these
 
 
 class Primitives:
@@ -129,6 +135,37 @@ class Primitives:
     def bias_gradient(self, delta: Array) -> Array:
         """Return Σ_i δ_i, shape (..., rows), from δ (..., rows, m)."""
         return self.xp.sum(delta, axis=-1)
+
+    def split(self, architecture: Architecture, theta: Array) -> list[tuple[Array, Array]]:
+        """Return each layer's Θ and bias, seen in θ (..., P)."""
+        return architecture.split(self.xp, theta)
+
+    def layer_gradient(
+        self, architecture: Architecture, l: int, delta: Array, a: Array
+    ) -> tuple[Array, Array]:
+        """Return ∂J/∂Θ = δ aᵀ (..., rows, inputs) and ∂J/∂b = Σ_i δ_i (..., rows) of layer l = 0, 1, ...
+
+        From δ (..., rows, m) above its weights and a (..., inputs, m) below.
+        """
+        xp = self.xp
+        return xp.matmul(delta, xp.matrix_transpose(a)), self.bias_gradient(delta)
+
+    def unroll(self, architecture: Architecture, layers: Sequence[tuple[Array, Array]]) -> Array:
+        """Return the flat gradient (..., P) from what `layer_gradient` has returned for each layer."""
+        return architecture.unroll(self.xp, layers)
+
+    def decay(self, gradient: Array, theta: Array, factor: Array | float, n_weights: int) -> Array:
+        """Return ∂J/∂θ + factor · θ, over the weights, which come first, and not over the biases.
+
+        Consumes the gradient (..., P); the factor is a number or has the shape (..., 1).
+        """
+        xp = self.xp
+        weights = gradient[..., :n_weights] + factor * theta[..., :n_weights]
+        return xp.concat([weights, gradient[..., n_weights:]], axis=-1)
+
+    def half_square(self, weights: Array) -> Array:
+        """Return ½ Σ Θ², shape (...), from all weights (..., n)."""
+        return 0.5 * self.xp.sum(weights * weights, axis=-1)
 
     def update(
         self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, *rates: Array

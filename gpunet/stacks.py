@@ -34,7 +34,7 @@ class Member:
     optimizer : Optimizer
         Of one class in a stack; its numbers may differ.
     random : numpy.random.RandomState
-        Draws the shuffles.
+        Draws the shuffles. Members may share one if all of a stack do.
     rows : NumPy array of int, shape (n,)
         The examples to train on; as many for all.
     l2 : float
@@ -251,26 +251,31 @@ class Stack:
 
     def leave_generator(self, member: int) -> None:
         """Move a member's own generator to where it would be alone."""
-        lane = self._lanes[self._lane[member]]
-        self.members[member].random.set_state(lane.random.get_state())
+        lane, random = self._lanes[self._lane[member]], self.members[member].random
+        if random is not lane.random:
+            random.set_state(lane.random.get_state())
 
 
 def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], list[int]]:
     """Return the lanes, and which one each member is in."""
-    found: dict[Any, int] = {}
-    lanes: list[_Lane] = []
-    lane = []
-    for member in members:
-        key: Any = id(member.rows)
-        if shuffle or any(member.dropout):
-            _, words, *rest = member.random.get_state()
-            key = (key, words.tobytes(), *rest)
-        if key not in found:
-            found[key] = len(lanes)
-            # a generator of its own, which goes on when the member has left
-            lanes.append(_Lane(copy.deepcopy(member.random), member.rows))
-        lane.append(found[key])
-    return lanes, lane
+    drawn = shuffle or any(members[0].dropout)
+    generators: dict[int, Any] = {id(member.random): None for member in members}
+    if drawn and len(generators) > 1:
+        generators = {id(member.random): _state(member.random) for member in members}
+    keys = [(id(member.rows), generators[id(member.random)]) for member in members]
+    first = {key: member for key, member in zip(reversed(keys), reversed(members), strict=True)}
+    names = list(dict.fromkeys(keys))
+    lanes = [_Lane(first[key].random, first[key].rows) for key in names]
+    if len(lanes) > 1:  # each a generator of its own, which goes on when its member has left
+        for lane in lanes:
+            lane.random = copy.deepcopy(lane.random)
+    return lanes, [names.index(key) for key in keys]
+
+
+def _state(random: Any) -> Any:
+    """Return a generator's state, to compare."""
+    _, words, *rest = random.get_state()
+    return words.tobytes(), *rest
 
 
 def _differ(values: list[Any]) -> bool:

@@ -174,10 +174,11 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         self._random_state = check_random_state(self.random_state)
         self._described = self._describe(sizes)
         if first:
-            self._initialize(self._described, place)
+            self._draw(place)
+            self._start_anew()
         else:
             self._check_shapes(self._described)
-        if first or not hasattr(self, "history_"):
+        if not hasattr(self, "history_"):
             self.history_: list[dict[str, float]] = []
         self._place_spec = None if place.host else place.backend.spec
         return self._described.unroll(place.backend.xp, self._thetas(place))
@@ -186,11 +187,9 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         """Return λ; adamw has its own decay instead."""
         return None if self.solver == "adamw" else float(self.alpha)
 
-    def _initialize(self, architecture: Architecture, place: Placement) -> None:
-        """Draw the initial parameters in scikit-learn's order and set what a first fit sets."""
-        self.n_iter_, self.t_ = 0, 0
-        self.n_outputs_, self.n_layers_ = architecture.sizes[-1], len(architecture.sizes)
-        self.out_activation_ = self._loss_and_output()[1]
+    def _draw(self, place: Placement) -> None:
+        """Draw the initial parameters, in scikit-learn's order."""
+        architecture = self._described
         self.coefs_, self.intercepts_ = [], []
         initializer = parameters.initializer_of(self.init)
         bounding = parameters.bounding(self.activation, len(architecture.layers) - 1)
@@ -207,6 +206,14 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
                 intercepts = self._random_state.uniform(-bound, bound, layer.rows)
             self.coefs_.append(place.parameters(coefs))
             self.intercepts_.append(place.parameters(intercepts))
+
+    def _start_anew(self) -> None:
+        """Set what a first fit sets, the parameters left out."""
+        architecture = self._described
+        self.n_iter_, self.t_ = 0, 0
+        self.n_outputs_, self.n_layers_ = architecture.sizes[-1], len(architecture.sizes)
+        self.out_activation_ = self._loss_and_output()[1]
+        self.history_ = []
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from gpunet.estimators.parameters import dropout_of, optimizer_of
 from gpunet.estimators.placement import Placement, to_numpy
@@ -16,6 +17,7 @@ from gpunet.stacks import Member
 from gpunet.typing import Array, HostArray
 
 _FITTED = ("n_features_in_", "feature_names_in_")
+_BEGUN = ("_described", "_place_spec", "coefs_", "intercepts_")
 _LEARNED = ("classes_", "_label_task", "_fitted_levels")
 
 
@@ -47,11 +49,15 @@ class Prepared:
     weights: Array | None
     batch_size: int
 
+    def __post_init__(self) -> None:
+        estimator = self.estimator
+        self._optimizer = optimizer_of(estimator)
+        self._dropout = dropout_of(estimator.dropout, len(estimator._described.layers) - 1)
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """What members of one stack have in common."""
         estimator, place = self.estimator, self.place
-        hidden = len(estimator._described.layers) - 1
         return (
             place.backend.spec,
             place.dtype,
@@ -59,12 +65,12 @@ class Prepared:
             id(self.x),
             id(self.y),
             estimator._described,
-            type(optimizer_of(estimator)),
+            type(self._optimizer),
             self.batch_size,
             self.rows.size,
             -1 if self.held is None else self.held.size,
             bool(estimator.shuffle),
-            tuple(share > 0.0 for share in dropout_of(estimator.dropout, hidden)),
+            tuple(share > 0.0 for share in self._dropout),
             estimator.clip_norm is None,
             self.weights is None,
         )
@@ -74,7 +80,7 @@ class Prepared:
         """About what a training step of it touches, its examples not counted."""
         described = self.estimator._described
         z_and_a = 3 * self.batch_size * sum(layer.rows for layer in described.layers)
-        parameters = (3 + optimizer_of(self.estimator).n_slots) * described.n_parameters
+        parameters = (3 + self._optimizer.n_slots) * described.n_parameters
         itemsize = int(self.place.dtype.removeprefix("float")) // 8
         return int(itemsize * (z_and_a + parameters))
 
@@ -83,12 +89,12 @@ class Prepared:
         estimator = self.estimator
         return Member(
             self.theta,
-            optimizer_of(estimator),
+            self._optimizer,
             estimator._random_state,
             self.rows,
             l2=estimator._l2() or 0.0,
             weights=self.weights,
-            dropout=dropout_of(estimator.dropout, len(estimator._described.layers) - 1),
+            dropout=self._dropout,
             clip=estimator.clip_norm,
         )
 
@@ -106,7 +112,16 @@ class Preparation:
     _weights: dict[Any, tuple[Array, Any]] = field(default_factory=dict)
     _splits: dict[Any, Any] = field(default_factory=dict)
     _all_rows: dict[int, HostArray] = field(default_factory=dict)
-    _generators: set[int] = field(default_factory=set)
+    _parameters: dict[Any, list[str]] = field(default_factory=dict)
+    _valid: set[Any] = field(default_factory=set)
+    _drawn: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    _lanes: dict[Any, Any] = field(default_factory=dict)
+    _met: set[int] = field(default_factory=set)
+
+    def next_stack(self) -> None:
+        """Begin a stack: its members share generators with each other only."""
+        self._lanes.clear()
+        self._splits.clear()
 
     def __call__(self, job: Any) -> Prepared | None:
         """Return an estimator ready for a stack, or None where its data isn't for one (sparse data).
@@ -123,27 +138,78 @@ class Preparation:
         estimator = job.estimator
         if is_sparse(job.X):
             return None
-        estimator._validate_params()
+        self._validate(estimator)
         hidden = estimator._hidden(validation=False)
         place, x, y_given, sample_weight = self._data(job)
         with place.backend.active():
             rows = self._rows(job, x.shape[-1])
             y = self._encoded(job, place, y_given, rows)
             weights = self._weigh(job, place, y, sample_weight, rows)
-            generator = estimator.random_state
-            theta = estimator._begin(place, [x.shape[0], *hidden, y.shape[0]], first=True)
-            if generator is None or id(generator) in self._generators:
-                # alone, each would go on where the one before it has stopped
-                seed = estimator._random_state.randint(2**31 - 1)
-                estimator._random_state = np.random.RandomState(seed)
-            elif not isinstance(generator, int | np.integer):
-                self._generators.add(id(generator))
+            theta = self._begin(estimator, place, (x.shape[0], *hidden, y.shape[0]), rows)
             held = None
             if estimator.early_stopping:
                 rows, held = self._split(estimator, place, y, rows)
             estimator._learning_rate = float(estimator.learning_rate_init)
             batch_size = batch_size_of(estimator, rows.size)
         return Prepared(estimator, place, x, y, theta, rows, held, weights, batch_size)
+
+    def _validate(self, estimator: Any) -> None:
+        """Do what ``_validate_params`` does, for values that it hasn't seen."""
+        kind, new, keys = type(estimator), {}, set()
+        for name in self._names(kind):
+            value = getattr(estimator, name)
+            try:
+                key = (kind, name, type(value), value)
+                if key in self._valid:
+                    continue
+                keys.add(key)
+            except TypeError:  # no hash, such as a list's
+                pass
+            new[name] = value
+        constraints = {name: kind._parameter_constraints[name] for name in new}
+        validate_parameter_constraints(constraints, new, kind.__name__)
+        self._valid |= keys
+
+    def _names(self, kind: Any) -> list[str]:
+        if kind not in self._parameters:
+            self._parameters[kind] = kind._get_param_names()  # slow: it reads the signature
+        return self._parameters[kind]
+
+    def _begin(
+        self, estimator: Any, place: Placement, sizes: tuple[int, ...], rows: HostArray
+    ) -> Array:
+        """Return θ to start from, the estimator's generator moved on behind it.
+
+        Estimators of one seed start from the same parameters, and those of one stack that see the same examples share
+        a generator: after a fit, nothing is drawn from one that was made of a number.
+        """
+        seed = estimator.random_state
+        if not isinstance(seed, int | np.integer):
+            theta = estimator._begin(place, sizes, first=True)
+            if seed is None or id(seed) in self._met:
+                # alone, each would go on where the one before it has stopped
+                own = estimator._random_state.randint(2**31 - 1)
+                estimator._random_state = np.random.RandomState(own)
+            else:
+                self._met.add(id(seed))
+            return theta
+        key = (int(seed), sizes, str(estimator.activation), str(estimator.init), estimator.loss,
+               str(getattr(estimator, "quantiles", None)), getattr(estimator, "huber_threshold", None),
+               estimator._task(), place.backend.spec, place.dtype)  # fmt: skip
+        if key not in self._drawn:
+            theta = estimator._begin(place, sizes, first=True)
+            begun = {name: getattr(estimator, name) for name in _BEGUN}
+            self._drawn[key] = begun
+            begun["theta"], begun["state"] = theta, estimator._random_state.get_state()
+        begun = self._drawn[key]
+        estimator.__dict__.update({name: begun[name] for name in _BEGUN})
+        estimator._start_anew()
+        lane = (key, id(rows), estimator.early_stopping, estimator.validation_fraction)
+        if lane not in self._lanes:
+            self._lanes[lane] = np.random.RandomState()
+            self._lanes[lane].set_state(begun["state"])
+        estimator._random_state = self._lanes[lane]
+        return begun["theta"]
 
     def _data(self, job: Any) -> tuple[Placement, Array, Any, Array | None]:
         """Return the placement, x on the device, y and sample weights as checked."""
@@ -225,8 +291,7 @@ class Preparation:
     ) -> tuple[HostArray, HostArray]:
         """Return the rows to train on and to validate on, split as scikit-learn splits."""
         random = estimator._random_state
-        _, words, *rest = random.get_state()
-        key = (id(rows), id(y), words.tobytes(), *rest, estimator.validation_fraction)
+        key = (id(rows), id(y), id(random), estimator.validation_fraction)
         if key not in self._splits:
             stratify = None
             if estimator._task() == "binary":
@@ -241,10 +306,9 @@ class Preparation:
                 raise ValueError(
                     "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
                 )
-            # rows is kept, so that its id stays its own
-            self._splits[key] = rows[train], rows[held], random.get_state(), rows
-        train, held, state, _ = self._splits[key]
-        random.set_state(state)
+            # rows and the generator are kept, so that their ids stay their own
+            self._splits[key] = rows[train], rows[held], rows, random
+        train, held, *_ = self._splits[key]
         return train, held
 
 

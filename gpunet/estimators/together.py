@@ -195,6 +195,7 @@ def _prepared(
     for group in _groups(jobs, singles):
         waiting = collections.deque(group)
         while waiting:
+            prepare.next_stack()
             chunk: dict[Any, _Chunk] = {}
             size, taken, lane = 1, 0, waiting[0][0]
             while waiting and taken < size:
