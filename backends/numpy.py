@@ -6,7 +6,10 @@ Requires: numpy.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -53,12 +56,13 @@ class NumPyBackend(Backend):
 
     def compile(self, step: Step) -> Epoch:
         """Return a loop whose steps share memory, so that none of them allocates what is large."""
+        make = self._fast()
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
             key = (*carry[0].shape, *batches[0].shape[1:])  # a partial batch has its own
             if key not in workspaces:
-                workspaces[key] = NumPyPrimitives(Workspace())
+                workspaces[key] = make(Workspace())
             primitives = workspaces[key]
             for batch in zip(*batches, strict=True):
                 if stop():
@@ -69,15 +73,28 @@ class NumPyBackend(Backend):
 
         return epoch
 
+    def _fast(self) -> Callable[[Workspace], NumPyPrimitives]:
+        """Return what makes a step's primitives: compiled loops where numba is there and not switched off."""
+        if os.environ.get("GPUNET_NUMBA") == "0" or importlib.util.find_spec("numba") is None:
+            return NumPyPrimitives
+        from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
+
+        return functools.partial(NumbaPrimitives, threads=_blas_threads())
+
     def stacking(self) -> Stacking:
         """Return stacks that fit a core's cache, one for each thread that BLAS would take."""
-        threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-        return Stacking(2**21, max(threads, default=1))
+        return Stacking(2**21, _blas_threads())
 
     @classmethod
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
+
+
+def _blas_threads() -> int:
+    """Return how many threads a matrix product takes now."""
+    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return max(threads, default=1)
 
 
 class _SparseFactor:

@@ -108,6 +108,26 @@ class SoftmaxCrossEntropy(Loss):
         return a * xp.sum(y, axis=-2, keepdims=True) - y
 
 
+class ClippedCrossEntropy(CrossEntropy):
+    """The cross-entropy of logistic outputs as scikit-learn reports it: from a within [ε, 1 − ε]."""
+
+    name = "clipped_cross_entropy"
+
+    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
+        """Return the cost of the clipped a; the gradient is that of the exact one."""
+        return self.cost_from_a(xp, _clipped(xp, a), y)
+
+
+class ClippedSoftmaxCrossEntropy(SoftmaxCrossEntropy):
+    """The same for exclusive classes."""
+
+    name = "clipped_softmax_cross_entropy"
+
+    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
+        """Return the cost of the clipped a; the gradient is that of the exact one."""
+        return self.cost_from_a(xp, _clipped(xp, a), y)
+
+
 class SquaredError(Loss):
     """½ Σ_k (a_k − y_k)²: with the average over m this is the notes' 1/(2m), and scikit-learn's."""
 
@@ -258,6 +278,11 @@ class Poisson(Loss):
 
     def derivative(self, xp: Namespace, a: Array, y: Array) -> Array:
         return 1.0 - y * _reciprocal(xp, a)
+
+
+def _clipped(xp: Namespace, a: Array) -> Array:
+    epsilon = float(xp.finfo(a.dtype).eps)
+    return xp.minimum(xp.maximum(a, epsilon), 1.0 - epsilon)
 
 
 def _log(xp: Namespace, a: Array) -> Array:

@@ -263,7 +263,7 @@ def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], li
     if drawn and len(generators) > 1:
         generators = {id(member.random): _state(member.random) for member in members}
     keys = [(id(member.rows), generators[id(member.random)]) for member in members]
-    first = {key: member for key, member in zip(reversed(keys), reversed(members), strict=True)}
+    first = dict(zip(reversed(keys), reversed(members), strict=True))
     names = list(dict.fromkeys(keys))
     lanes = [_Lane(first[key].random, first[key].rows) for key in names]
     if len(lanes) > 1:  # each a generator of its own, which goes on when its member has left

@@ -14,28 +14,9 @@ from gpunet.estimators import labels
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
 from gpunet.estimators.perceptron import BasePerceptron
 from gpunet.estimators.placement import Placement, column_of, to_numpy
-from gpunet.losses import CrossEntropy, Loss, SoftmaxCrossEntropy
+from gpunet.losses import ClippedCrossEntropy, ClippedSoftmaxCrossEntropy, CrossEntropy, Loss
 from gpunet.scores import decide
 from gpunet.typing import Array, Namespace
-
-
-class _ClippedCrossEntropy(CrossEntropy):
-    """scikit-learn's report of a log loss: of probabilities cut at the dtype's ε, beside the exact gradient."""
-
-    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
-        return self.cost_from_a(xp, _clipped(xp, a), y)
-
-
-class _ClippedSoftmaxCrossEntropy(SoftmaxCrossEntropy):
-    """The same for exclusive classes."""
-
-    def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
-        return self.cost_from_a(xp, _clipped(xp, a), y)
-
-
-def _clipped(xp: Namespace, a: Array) -> Array:
-    epsilon = float(xp.finfo(a.dtype).eps)
-    return xp.minimum(xp.maximum(a, epsilon), 1.0 - epsilon)
 
 
 class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
@@ -228,8 +209,8 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         if self.loss == "cross_entropy":
             return CrossEntropy(), "logistic"
         if self._label_task == "multiclass":
-            return _ClippedSoftmaxCrossEntropy(), "softmax"
-        return _ClippedCrossEntropy(), "logistic"
+            return ClippedSoftmaxCrossEntropy(), "softmax"
+        return ClippedCrossEntropy(), "logistic"
 
     def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
         y = column_of(place, y)
