@@ -198,10 +198,10 @@ class NumbaPrimitives(NumPyPrimitives):
         self, loop: Callable[..., None], axis: int, arrays: tuple[Array, ...], *rest: Any
     ) -> None:
         """Call a loop on arrays of 3 or 2 axes; if they are large, on parts of them side by side."""
-        n = arrays[0].shape[axis]
-        if self._pool is None or arrays[0].size < self.large or n < self._threads:
+        if self._pool is None or arrays[0].size < self.large:
             loop(*arrays, *rest)
             return
+        n = arrays[0].shape[axis]
         edges = [n * part // self._threads for part in range(self._threads + 1)]
         parts = [
             tuple(array[(slice(None),) * axis + (slice(start, stop),)] for array in arrays)
@@ -268,36 +268,42 @@ class NumbaPrimitives(NumPyPrimitives):
 
     def decay(self, gradient: Any, theta: Any, factor: Any, n_weights: int) -> Any:
         """Return the gradient with λ's part, added in place."""
-        factors = np.atleast_2d(np.asarray(factor, theta.dtype))
-        if factors.shape[0] != math.prod(theta.shape[:-1]):
-            factors = np.broadcast_to(factors, (math.prod(theta.shape[:-1]), 1))
-        g, t = (array[None] if array.ndim == 1 else array for array in (gradient, theta))
-        self._run(_add_scaled, 1, (g[:, :n_weights], t[:, :n_weights]), factors)
+        into, weights = gradient[..., :n_weights], theta[..., :n_weights]
+        if theta.ndim == 1:
+            into, weights = into[None], weights[None]
+        if isinstance(factor, float):
+            factor = self._space.constant(factor, (len(into), 1), theta.dtype)
+        elif factor.shape != (len(into), 1):
+            factor = np.full((len(into), 1), factor, theta.dtype)
+        self._run(_add_scaled, 1, (into, weights), factor)
         return gradient
 
     def half_square(self, weights: Any) -> Any:
         """Return ½ Σ Θ²."""
-        out = np.empty(math.prod(weights.shape[:-1]), weights.dtype)
-        _half_squares(weights[None] if weights.ndim == 1 else weights, out)
-        return out[0] if weights.ndim == 1 else out
+        if weights.ndim == 1:
+            out = np.empty(1, weights.dtype)
+            _half_squares(weights[None], out)
+            return out[0]
+        out = np.empty(len(weights), weights.dtype)
+        _half_squares(weights, out)
+        return out
 
     def update(
         self, optimizer: Optimizer, theta: Any, gradient: Any, slots: Slots, *rates: Any
     ) -> tuple[Any, Slots]:
         """Return θ and the slots after one step: Adam's in one pass."""
-        numbers = (
-            (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
-            if type(optimizer) is Adam
-            else None
-        )
-        if numbers is None or not all(isinstance(number, float) for number in numbers):
+        if type(optimizer) is not Adam:
             return super().update(optimizer, theta, gradient, slots, *rates)
-        arrays = tuple(
-            array[None] if array.ndim == 1 else array for array in (theta, gradient, *slots)
-        )
-        dtype = theta.dtype.type
-        rate = np.reshape(rates[0], (-1, 1))
-        self._run(_adam, 1, arrays, rate, *(dtype(number) for number in numbers))
+        beta_1, beta_2, epsilon = optimizer.beta_1, optimizer.beta_2, optimizer.epsilon
+        if not type(beta_1) is type(beta_2) is type(epsilon) is float:  # a stack's own numbers
+            return super().update(optimizer, theta, gradient, slots, *rates)
+        arrays: tuple[Array, ...] = (theta, gradient, *slots)
+        if theta.ndim == 1:
+            arrays = tuple(array[None] for array in arrays)
+        dtype, rate = theta.dtype.type, np.asarray(rates[0])
+        if rate.size != len(arrays[0]) or rate.ndim != 2:
+            rate = np.full((len(arrays[0]), 1), rate)
+        self._run(_adam, 1, arrays, rate, dtype(beta_1), dtype(beta_2), dtype(epsilon))
         return theta, slots
 
 

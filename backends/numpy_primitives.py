@@ -137,7 +137,7 @@ class NumPyPrimitives(Primitives):
         units = columns.shape[0]
         rows = workspace.take((*examples.shape, units), columns.dtype)
         columns.T.take(examples, axis=0, out=rows, mode="clip")
-        seen = np.swapaxes(rows, -1, -2)
+        seen = rows.swapaxes(-1, -2)
         if units * examples.shape[-1] > self.small:
             return seen
         copied = workspace.take(seen.shape, seen.dtype)
@@ -216,7 +216,7 @@ class NumPyPrimitives(Primitives):
         if a is copied and rows is not None:
             np.matmul(delta, rows, out=D)
         elif type(a) is np.ndarray:
-            np.matmul(delta, np.swapaxes(a, -1, -2), out=D)
+            np.matmul(delta, a.swapaxes(-1, -2), out=D)
         else:  # sparse columns
             D[...] = np.matmul(delta, np.matrix_transpose(a))
         np.matmul(delta, self._workspace.constant(1.0, delta.shape[-1:], delta.dtype), out=D_bias)

@@ -36,6 +36,7 @@ class TorchBackend(Backend):
             raise BackendUnavailableError(
                 f"torch has no usable device {device!r} here ({reason}); its devices are {known}."
             ) from None
+        self.memory_errors = (MemoryError, torch.OutOfMemoryError)
         self.xp = xp
         self._torch = torch
 

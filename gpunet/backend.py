@@ -103,6 +103,8 @@ class Backend:
         The command that installs it.
     types : tuple of str
         Top-level packages in which the library's array type may be defined.
+    memory_errors : tuple of exceptions
+        What is raised where memory is short.
     compiles_shapes : bool
         Whether `compile` takes long for every new shape.
     automatic : bool
@@ -121,6 +123,7 @@ class Backend:
     types: ClassVar[tuple[str, ...]]
     automatic: ClassVar[bool] = False
     compiles_shapes: ClassVar[bool] = False
+    memory_errors: tuple[type[Exception], ...] = (MemoryError,)
 
     xp: Namespace
     device: Any

@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 from gpunet import MLPClassifier, MLPRegressor
 from gpunet.backend import BackendUnavailableError, get_backend
 from gpunet.estimators import together
+from gpunet.estimators.stacked import StackedFit
 from gpunet.estimators.together import Job, fit_all, stackable
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -233,3 +234,37 @@ def test_all_are_told_of(alone):
 def test_what_is_stackable(estimator, reason):
     found = stackable(estimator)
     assert found is None if reason is None else reason in found
+
+
+@pytest.mark.parametrize("fits", [2, 1])
+def test_stacks_that_dont_fit_the_memory_are_divided(fits, monkeypatch, alone):
+    run = StackedFit.run
+
+    def short(self, *arguments):
+        if len(self._prepared) > fits:
+            run(self, *arguments)  # after all the work
+            raise MemoryError
+        return run(self, *arguments)
+
+    monkeypatch.setattr(StackedFit, "run", short)
+    grid = {"alpha": [1e-4, 1e-3, 1e-2], "random_state": [0, np.random.RandomState(3)]}
+    jobs = jobs_of(MLPClassifier(**SMALL), grid, folds=FOLDS[:1])
+    with pytest.warns(
+        ResourceWarning, match="A stack of 3 networks didn.t fit the memory"
+    ):
+        fit_all(jobs, stack_size=6)
+    assert not alone
+    check_each(jobs)
+
+
+def test_a_network_that_doesnt_fit_the_memory_is_named(monkeypatch):
+    def short(self, *arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(StackedFit, "run", short)
+    jobs = jobs_of(MLPClassifier(**SMALL), {"alpha": [1e-4, 1e-3]}, folds=FOLDS[:1])
+    with pytest.warns(ResourceWarning):
+        fit_all(jobs)
+    for job in jobs:
+        assert isinstance(job.error, MemoryError)
+        assert "layers [64, 6, 10], 460 parameters, doesn't fit the memory" in str(job.error)

@@ -37,6 +37,8 @@ class Prepared:
         The examples to train on, and to validate on if it stops early.
     weights : array of shape (n,), optional
     batch_size : int
+    before : tuple, optional
+        The state of the user's generator before anything was drawn from it.
     """
 
     estimator: Any
@@ -48,6 +50,7 @@ class Prepared:
     held: HostArray | None
     weights: Array | None
     batch_size: int
+    before: Any = None
 
     def __post_init__(self) -> None:
         estimator = self.estimator
@@ -81,8 +84,28 @@ class Prepared:
         described = self.estimator._described
         z_and_a = 3 * self.batch_size * sum(layer.rows for layer in described.layers)
         parameters = (3 + self._optimizer.n_slots) * described.n_parameters
-        itemsize = int(self.place.dtype.removeprefix("float")) // 8
-        return int(itemsize * (z_and_a + parameters))
+        return int(self.bytes_per_number * (z_and_a + parameters))
+
+    @property
+    def bytes_per_number(self) -> int:
+        """How many bytes a number takes."""
+        return int(self.place.dtype.removeprefix("float")) // 8
+
+    def size(self) -> str:
+        """Say how large it is, for one who has too little memory."""
+        described, place = self.estimator._described, self.place
+        data = (self.x.shape[0] + self.y.shape[0]) * self.x.shape[1] * (self.bytes_per_number)
+        return (
+            f"A network with the layers {list(described.sizes)}, {described.n_parameters:,} parameters, doesn't fit "
+            f"the memory of {place.backend.spec}: in minibatches of {self.batch_size} examples it takes about "
+            f"{self.bytes / 2**20:,.0f} MiB beside the {data / 2**20:,.0f} MiB of data. Use a smaller batch_size, "
+            "hidden_layer_sizes or dtype='float32'."
+        )
+
+    def undo(self) -> None:
+        """Set a generator of the user's back, which another try is to find as this one did."""
+        if self.before is not None:
+            self.estimator.random_state.set_state(self.before)
 
     def member(self) -> Member:
         """Return it as a network of a stack."""
@@ -140,6 +163,8 @@ class Preparation:
             return None
         self._validate(estimator)
         hidden = estimator._hidden(validation=False)
+        mine = estimator.random_state
+        before = mine.get_state() if isinstance(mine, np.random.RandomState) else None
         place, x, y_given, sample_weight = self._data(job)
         with place.backend.active():
             rows = self._rows(job, x.shape[-1])
@@ -151,7 +176,7 @@ class Preparation:
                 rows, held = self._split(estimator, place, y, rows)
             estimator._learning_rate = float(estimator.learning_rate_init)
             batch_size = batch_size_of(estimator, rows.size)
-        return Prepared(estimator, place, x, y, theta, rows, held, weights, batch_size)
+        return Prepared(estimator, place, x, y, theta, rows, held, weights, batch_size, before)
 
     def _validate(self, estimator: Any) -> None:
         """Do what ``_validate_params`` does, for values that it hasn't seen."""

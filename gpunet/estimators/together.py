@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -90,11 +91,7 @@ def fit_all(
     """
     singles: list[Job] = []
     with Interruption() as interruption:
-        chunks = _prepared(jobs, singles, stack_size, n_jobs)
-        for chunk in _trained(chunks, n_jobs, interruption, after_epoch):
-            chunk.finish()
-            if after_stack is not None:
-                after_stack(chunk.jobs)
+        _fit_stacks(jobs, singles, interruption, n_jobs, stack_size, after_stack, after_epoch)
         for job in singles:
             if interruption.requested:
                 return
@@ -103,6 +100,39 @@ def fit_all(
                 job.done = False
             elif after_stack is not None:
                 after_stack([job])
+
+
+def _fit_stacks(  # noqa: PLR0917  # what `fit_all` was given
+    jobs: Sequence[Job],
+    singles: list[Job],
+    interruption: Interruption,
+    n_jobs: int | None,
+    stack_size: int | None,
+    after_stack: Callable[[Sequence[Job]], None] | None,
+    after_epoch: Callable[[Sequence[Job]], None] | None,
+) -> None:
+    """Fit what can be stacked; the others go to ``singles``. What doesn't fit the memory is tried in smaller stacks."""
+    while jobs:
+        too_large: list[_Chunk] = []
+        chunks = _prepared(jobs, singles, stack_size, n_jobs)
+        for chunk in _trained(chunks, n_jobs, interruption, after_epoch):
+            if chunk.too_large and len(chunk.jobs) > 1:
+                too_large.append(chunk)
+                continue
+            chunk.finish()
+            if after_stack is not None:
+                after_stack(chunk.jobs)
+        if interruption.requested or not too_large:
+            return
+        jobs = [job for chunk in too_large for job in chunk.jobs]
+        size = max(len(chunk.jobs) for chunk in too_large)
+        stack_size, n_jobs = size // 2, 1
+        warnings.warn(
+            f"A stack of {size} networks didn't fit the memory: trying {stack_size} at once, one stack after "
+            "the other. Give stack_size to begin with fewer.",
+            ResourceWarning,
+            stacklevel=3,
+        )
 
 
 def stackable(estimator: Any) -> str | None:
@@ -163,6 +193,7 @@ class _Chunk:
 
     jobs: list[Job] = field(default_factory=list)
     prepared: list[Prepared] = field(default_factory=list)
+    too_large: bool = False
 
     def train(
         self, interruption: Interruption, after_epoch: Callable[[Sequence[Job]], None] | None
@@ -174,14 +205,24 @@ class _Chunk:
                 after_epoch([self.jobs[k] for k in alive])
 
         started = time.perf_counter()
-        self._fit = StackedFit(self.prepared)
-        self._errors = self._fit.run(lambda: interruption.requested, tell)
+        try:
+            self._fit = StackedFit(self.prepared)
+            self._errors: Sequence[Exception | None] = self._fit.run(
+                lambda: interruption.requested, tell
+            )
+        except self.prepared[0].place.backend.memory_errors:
+            self.too_large = True
+            for each in self.prepared:
+                each.undo()
         self._seconds = time.perf_counter() - started
         return self
 
     def finish(self) -> None:
         """Tell the jobs how it went, and the user what a single fit would."""
-        self._fit.warn()
+        if self.too_large:
+            self._errors = [MemoryError(self.prepared[0].size())]
+        else:
+            self._fit.warn()
         for job, error in zip(self.jobs, self._errors, strict=True):
             job.error, job.done = error, True
             job.seconds = self._seconds / len(self.jobs)
