@@ -9,6 +9,7 @@ Requires: numba.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -192,7 +193,7 @@ class NumbaPrimitives(NumPyPrimitives):
     def __init__(self, workspace: Workspace, threads: int = 1) -> None:
         super().__init__(workspace)
         self._space, self._threads = workspace, threads
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._pool = _pool(threads - 1) if threads > 1 else None
 
     def _run(
         self, loop: Callable[..., None], axis: int, arrays: tuple[Array, ...], *rest: Any
@@ -305,6 +306,12 @@ class NumbaPrimitives(NumPyPrimitives):
             rate = np.full((len(arrays[0]), 1), rate)
         self._run(_adam, 1, arrays, rate, dtype(beta_1), dtype(beta_2), dtype(epsilon))
         return theta, slots
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads for all networks together."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="gpunet")
 
 
 def _stack(*arrays: Array) -> tuple[Array, ...]:

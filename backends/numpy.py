@@ -15,7 +15,7 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from gpunet.backend import Backend, BackendUnavailableError, Epoch, Stacking, Step
 from gpunet.sparse import SparseColumns
@@ -85,16 +85,26 @@ class NumPyBackend(Backend):
         """Return stacks that fit a core's cache, one for each thread that BLAS would take."""
         return Stacking(2**21, _blas_threads())
 
+    def one_thread(self) -> contextlib.AbstractContextManager[Any]:
+        """Keep matrix products to one thread."""
+        limits: contextlib.AbstractContextManager[Any] = _threads().limit(limits=1)
+        return limits
+
     @classmethod
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
 
 
+@functools.cache
+def _threads() -> Any:
+    """Return what knows of BLAS's threads: to find it takes as long as a small fit."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 def _blas_threads() -> int:
     """Return how many threads a matrix product takes now."""
-    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return max(threads, default=1)
+    return max((library.num_threads for library in _threads().lib_controllers), default=1)
 
 
 class _SparseFactor:

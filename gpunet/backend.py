@@ -171,6 +171,10 @@ class Backend:
         """Return how many networks are best trained as one: on a processor what its caches hold a few times over."""
         return Stacking(2**25)
 
+    def one_thread(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context, for the whole process, in which stacks side by side have a thread each and no more."""
+        return contextlib.nullcontext()
+
     @classmethod
     def probe(cls) -> str | None:
         """Return why this backend can't run here, or None. Cheap where the library is missing."""

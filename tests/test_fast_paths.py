@@ -58,7 +58,9 @@ def problem(hidden, output, loss, leading, dtype, *, m=7):
     architecture = Architecture((4, 6, 5, 3), chosen, loss)
     theta = random.normal(size=(*leading, architecture.n_parameters)).astype(dtype)
     x = random.normal(size=(11, 4)).astype(dtype).T
-    y = np.eye(3)[random.randint(3, size=11)].astype(dtype).T
+    y = np.eye(3)[random.randint(3, size=11)].astype(dtype)
+    y[4] *= 0.5  # targets that don't sum to 1
+    y = y.T
     weights = random.uniform(size=11).astype(dtype)
     shape = (*leading, m) if leading else (m,)
     return architecture, theta, x, y, weights, random.randint(11, size=shape)

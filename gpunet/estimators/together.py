@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils import _safe_indexing
-from threadpoolctl import threadpool_limits
 
 from gpunet.activations import Custom
 from gpunet.estimators import parameters
@@ -327,7 +326,8 @@ def _trained(
             yield chunk
         return
     # each stack has a core, so that BLAS threads of its own would only be in the way
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(side_by_side) as pool:
+    one_thread = first.prepared[0].place.backend.one_thread()
+    with one_thread, ThreadPoolExecutor(side_by_side) as pool:
         running: set[Future[_Chunk]] = set()
         for more in itertools.chain(chunks, itertools.repeat(None)):
             if more is not None and not interruption.requested:
