@@ -227,7 +227,7 @@ class Epochs:
         state.epoch += 1
         return total / self.n
 
-    def _like(self, numbers: tuple[float, ...], theta: Array) -> Array:
+    def _like(self, numbers: Any, theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(theta))
 
