@@ -60,7 +60,7 @@ class NumPyBackend(Backend):
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            key = (*carry[0].shape, *batches[0].shape[1:])  # a partial batch has its own
+            key = batches[0].shape[1:]  # a partial batch has its own
             if key not in workspaces:
                 workspaces[key] = make(Workspace())
             primitives = workspaces[key]
@@ -75,7 +75,7 @@ class NumPyBackend(Backend):
 
     def _fast(self) -> Callable[[Workspace], NumPyPrimitives]:
         """Return what makes a step's primitives: compiled loops where numba is there and not switched off."""
-        if os.environ.get("GPUNET_NUMBA") == "0" or importlib.util.find_spec("numba") is None:
+        if os.environ.get("GPUNET_NUMBA") == "0" or not _has_numba():
             return NumPyPrimitives
         from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
 
@@ -94,6 +94,11 @@ class NumPyBackend(Backend):
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

@@ -271,8 +271,9 @@ class NumPyPrimitives(Primitives):
         self, architecture: Architecture, delta: Array
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """Return the memory of the flat gradient and its layers' views."""
-        if self._gradient is None:
-            flat = np.empty((*delta.shape[:-2], architecture.n_parameters), delta.dtype)
+        shape = (*delta.shape[:-2], architecture.n_parameters)
+        if self._gradient is None or self._gradient[0].shape != shape:
+            flat = np.empty(shape, delta.dtype)
             self._gradient = flat, architecture.split(compat, flat)
         return self._gradient
 
