@@ -78,11 +78,11 @@ class _Namespace:
         out = self._workspace.take((*leading, left.shape[-2], right.shape[-1]), left.dtype)
         return np.matmul(left, right, out=out)
 
-    def sum(self, x: Any, /, *, axis: int, keepdims: Any = False) -> Any:
-        """Return the sum along an axis of real numbers."""
+    def sum(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Any:
+        """Return the sum of real numbers, along an axis or of all."""
         return np.add.reduce(x, axis=axis, keepdims=keepdims)
 
-    def max(self, x: Any, /, *, axis: int, keepdims: Any = False) -> Any:
+    def max(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Any:
         """Return the largest along an axis."""
         return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
 
