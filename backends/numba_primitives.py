@@ -32,6 +32,8 @@ from .numpy_primitives import NumPyPrimitives, Workspace
 Array = np.ndarray[Any, Any]
 
 _loop: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
 _summing: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
 """For sums, whose terms may be added in any order, as NumPy and BLAS do."""
 
@@ -157,6 +159,17 @@ def _adam(  # noqa: PLR0917  # a loop's arrays
             t[i] -= r * (mean / (np.sqrt(square) + epsilon))
 
 
+@_summing
+def _row_sums(delta: Any, out: Any) -> None:
+    """Σ_i δ_i of (K, rows, m), into (K, rows)."""
+    for k in range(delta.shape[0]):
+        for i in range(delta.shape[1]):
+            row, total = delta[k, i], delta.dtype.type(0)
+            for j in range(row.size):
+                total += row[j]
+            out[k, i] = total
+
+
 @_loop
 def _add_scaled(into: Any, weights: Any, factor: Any) -> None:
     """Into += factor · weights, (K, n), factors (K, 1)."""
@@ -164,17 +177,6 @@ def _add_scaled(into: Any, weights: Any, factor: Any) -> None:
         f, g, w = factor[k, 0], into[k], weights[k]
         for i in range(w.size):
             g[i] += f * w[i]
-
-
-@_summing
-def _half_squares(weights: Any, out: Any) -> None:
-    """½ Σ w², (K,) from (K, n)."""
-    for k in range(weights.shape[0]):
-        w = weights[k]
-        total = w.dtype.type(0)
-        for i in range(w.size):
-            total += w[i] * w[i]
-        out[k] = total / 2
 
 
 class NumbaPrimitives(NumPyPrimitives):
@@ -267,6 +269,9 @@ class NumbaPrimitives(NumPyPrimitives):
         _softmax_output(deep, e, targets, share, type(loss) is ClippedSoftmaxCrossEntropy, cost)
         return (cost[0], e[0]) if z.ndim == 2 else (cost, e)
 
+    def _sum_rows(self, delta: Any, out: Any) -> None:
+        _row_sums(*_stack(delta, out) if delta.ndim == 2 else (delta, out))
+
     def decay(self, gradient: Any, theta: Any, factor: Any, n_weights: int) -> Any:
         """Return the gradient with λ's part, added in place."""
         into, weights = gradient[..., :n_weights], theta[..., :n_weights]
@@ -278,16 +283,6 @@ class NumbaPrimitives(NumPyPrimitives):
             factor = np.full((len(into), 1), factor, theta.dtype)
         self._run(_add_scaled, 1, (into, weights), factor)
         return gradient
-
-    def half_square(self, weights: Any) -> Any:
-        """Return ½ Σ Θ²."""
-        if weights.ndim == 1:
-            out = np.empty(1, weights.dtype)
-            _half_squares(weights[None], out)
-            return out[0]
-        out = np.empty(len(weights), weights.dtype)
-        _half_squares(weights, out)
-        return out
 
     def update(
         self, optimizer: Optimizer, theta: Any, gradient: Any, slots: Slots, *rates: Any

@@ -83,7 +83,7 @@ class NumPyBackend(Backend):
 
     def stacking(self) -> Stacking:
         """Return stacks that fit a core's cache, one for each thread that BLAS would take."""
-        return Stacking(2**21, _blas_threads())
+        return Stacking(2**22, _blas_threads())
 
     def one_thread(self) -> contextlib.AbstractContextManager[Any]:
         """Keep matrix products to one thread."""

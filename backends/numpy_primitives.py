@@ -244,12 +244,6 @@ class NumPyPrimitives(Primitives):
         a *= share
         return cost, a
 
-    def bias_gradient(self, delta: Any) -> Any:
-        """Return Σ_i δ_i as a product with ones, which BLAS does sooner than `sum`."""
-        if self._workspace is None:
-            return super().bias_gradient(delta)
-        return np.matmul(delta, self._workspace.constant(1.0, delta.shape[-1:], delta.dtype))
-
     def layer_gradient(
         self, architecture: Architecture, l: int, delta: Any, a: Any
     ) -> tuple[Any, Any]:
@@ -264,8 +258,13 @@ class NumPyPrimitives(Primitives):
             np.matmul(delta, a.swapaxes(-1, -2), out=D)
         else:  # sparse columns
             D[...] = np.matmul(delta, np.matrix_transpose(a))
-        np.matmul(delta, self._workspace.constant(1.0, delta.shape[-1:], delta.dtype), out=D_bias)
+        self._sum_rows(delta, D_bias)
         return D, D_bias
+
+    def _sum_rows(self, delta: Any, out: Any) -> None:
+        """Put Σ_i δ_i into ``out``: a product with ones, which BLAS does sooner than `sum`."""
+        assert self._workspace is not None
+        np.matmul(delta, self._workspace.constant(1.0, delta.shape[-1:], delta.dtype), out=out)
 
     def _gradient_of(
         self, architecture: Architecture, delta: Array

@@ -180,20 +180,27 @@ class Stack:
 
     def _rates(self, numbers: range) -> tuple[Array, ...]:
         """Return the optimizers' rates, (steps, members, 1) each."""
-        known: dict[Any, list[tuple[float, ...]]] = {}
-        columns = []
-        for member in self.members:
+        known: dict[Any, int] = {}
+        columns: list[list[tuple[float, ...]]] = []
+        which: list[int] = []
+        for k, member in enumerate(self.members):
             rate, optimizer = member.learning_rate, member.optimizer
-            key = (optimizer, rate) if isinstance(rate, float) else id(member)
+            key = (optimizer, rate) if isinstance(rate, float) else k
             if key not in known:
+                known[key] = len(columns)
                 each = [rate if isinstance(rate, float) else rate(number) for number in numbers]
-                known[key] = [
-                    optimizer.rates(number, now) for number, now in zip(numbers, each, strict=True)
-                ]
-            columns.append(known[key])
-        # by step, member and rate
-        table = self._like([list(row) for row in zip(*columns, strict=True)])
-        return tuple(table[:, :, i, None] for i in range(table.shape[2]))
+                columns.append(
+                    [
+                        optimizer.rates(number, now)
+                        for number, now in zip(numbers, each, strict=True)
+                    ]
+                )
+            which.append(known[key])
+        # by those that differ, step and rate; then by rate, step and member
+        table = self._backend.xp.permute_dims(self._like(columns), (2, 1, 0))
+        chosen = self._backend.asarray(which, "int64")
+        table = self._backend.xp.take(table, chosen, axis=2)
+        return tuple(table[i, :, :, None] for i in range(table.shape[0]))
 
     def _keys(self, numbers: range) -> Array:
         """Return dropout's keys, (steps, members)."""

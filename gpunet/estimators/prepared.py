@@ -87,6 +87,12 @@ class Prepared:
         return int(self.bytes_per_number * (z_and_a + parameters))
 
     @property
+    def operations(self) -> int:
+        """About how many multiplications and additions a training step of it has."""
+        weights: int = self.estimator._described.n_weights
+        return 6 * weights * self.batch_size
+
+    @property
     def bytes_per_number(self) -> int:
         """How many bytes a number takes."""
         return int(self.place.dtype.removeprefix("float")) // 8
