@@ -163,13 +163,15 @@ def stackable(estimator: Any) -> str | None:
 
 
 def _has_own_functions(estimator: Any) -> bool:
-    """Return whether an activation is the user's own, or none at all, which a fit alone says best."""
+    """Return whether an activation or initializer is the user's own, or none at all, which a fit alone says best."""
     try:
         n_hidden = np.size(estimator.hidden_layer_sizes)
         activations = parameters.activations_of(estimator.activation, n_hidden)
+        parts = [*activations, parameters.initializer_of(estimator.init)]
     except (TypeError, ValueError):
         return True
-    return any(isinstance(activation, Custom) for activation in activations)
+    ours = {"gpunet.activations", "gpunet.initializers", "builtins"}
+    return any(isinstance(part, Custom) or type(part).__module__ not in ours for part in parts)
 
 
 def _fit_alone(job: Job) -> None:

@@ -1,6 +1,7 @@
 """CuPy on a CUDA device.
 
 Requires: an NVIDIA driver, and cupy-cuda12x or cupy-cuda13x with its ``ctk`` extra (cuBLAS and NVRTC).
+docs/gpu.md says what runs in kernels of gpunet's own and how they are proven.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib.metadata
 from functools import cache
 from typing import Any
 
-from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend
+from gpunet.backend import Backend, BackendUnavailableError, Device, Stacking, get_backend
 
 
 class CuPyBackend(Backend):
@@ -27,6 +28,9 @@ class CuPyBackend(Backend):
         import array_api_compat.cupy as xp
         import cupy
 
+        from .kernels import Kernels
+        from .primitives import CuPyPrimitives
+
         count = cupy.cuda.runtime.getDeviceCount()
         index = cupy.cuda.runtime.getDevice() if device is None else device.removeprefix("cuda:")
         if not str(index).isdigit() or int(index) >= count:
@@ -38,6 +42,7 @@ class CuPyBackend(Backend):
         self._device = cupy.cuda.Device(int(index))
         self.xp = xp
         self.device = int(index)
+        self.primitives = CuPyPrimitives(xp, Kernels(cupy))
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -51,6 +56,10 @@ class CuPyBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Make this the current device."""
         return self._device  # type: ignore[no-any-return]
+
+    def stacking(self) -> Stacking:
+        """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
+        return Stacking(int(self._device.mem_info[1]) // 8)
 
     @classmethod
     def probe(cls) -> str | None:

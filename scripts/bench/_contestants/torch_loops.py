@@ -1,0 +1,150 @@
+"""PyTorch as its users train it: `nn.Sequential`, fused Adam, data resident, a minibatch by its indices."""
+
+import functools
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from _contestants import Contestant
+from _contestants.workloads import ALPHA, BETA_1, BETA_2, EPSILON, initial, orders
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
+
+
+class Torch(Contestant):
+    """Eager PyTorch."""
+
+    def __init__(self, workload, X, y):
+        super().__init__(workload, X, y)
+        self.X = torch.from_numpy(X)
+        self.y = torch.from_numpy(y)
+        if workload.outputs == 1:
+            self.y = self.y.to(self.X.dtype)
+        self.start = [tuple(map(torch.from_numpy, layer)) for layer in initial(workload)]
+        self.orders = [torch.from_numpy(order) for order in orders(workload)]
+
+    def cost(self, x, y):
+        """Return the mean cross-entropy of a minibatch."""
+        z = self.model(x)
+        if self.workload.outputs == 1:
+            return functional.binary_cross_entropy_with_logits(z[:, 0], y)
+        return functional.cross_entropy(z, y)
+
+    def begin(self):
+        """Make the model, its parameters the initial ones."""
+        activation = ACTIVATIONS[self.workload.activation]
+        modules = []
+        for inputs, units in self.workload.layers:
+            linear = nn.utils.skip_init(nn.Linear, inputs, units, dtype=self.X.dtype)
+            modules += [linear, activation()]
+        self.model = nn.Sequential(*modules[:-1])
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self):
+        """Set the initial parameters."""
+        for layer, (weights, biases) in zip(self.model[::2], self.start, strict=True):
+            layer.weight.copy_(weights.T)
+            layer.bias.copy_(biases)
+
+    def optimizer(self):
+        """Return the optimizer, its first group the weights, which decay, and the biases, which don't."""
+        groups = [
+            {"params": [layer.weight for layer in self.model[::2]]},
+            {"params": [layer.bias for layer in self.model[::2]]},
+        ]
+        if self.workload.solver == "gradient_descent":
+            return torch.optim.SGD(groups, self.workload.rate, fused=True)
+        return torch.optim.Adam(groups, self.workload.rate, (BETA_1, BETA_2), EPSILON, fused=True)
+
+    def fit(self, epochs):
+        if self.workload.solver == "lbfgs":
+            return self.fit_lbfgs(epochs)
+        self.begin()
+        optimizer, step, self.losses = self.optimizer(), 0, []
+        for epoch in range(epochs):
+            order, total = self.orders[epoch % len(self.orders)], torch.zeros(())
+            for batch in self.workload.batches:
+                x, y = self.minibatch(order, batch)
+                step += 1
+                self.adjust(optimizer, step, len(y))
+                optimizer.zero_grad()
+                cost = self.cost(x, y)
+                cost.backward()
+                optimizer.step()
+                total += cost.detach() * len(y)
+            self.losses.append(float(total) / self.workload.n)
+        return None
+
+    @staticmethod
+    def adjust(optimizer, step, m):
+        """Let decay and ε be scikit-learn's: α/m, and an ε beside √v that isn't bias-corrected yet."""
+        weights, biases = optimizer.param_groups
+        weights["weight_decay"] = ALPHA / m
+        weights["eps"] = biases["eps"] = EPSILON / math.sqrt(1 - BETA_2**step)
+
+    def minibatch(self, order, batch):
+        """Return a minibatch's rows; of all examples, the data themselves."""
+        if self.workload.steps == 1:
+            return self.X, self.y
+        rows = order[batch]
+        return self.X.index_select(0, rows), self.y.index_select(0, rows)
+
+    def fit_lbfgs(self, iterations):
+        """Let SciPy's L-BFGS-B do what scikit-learn's does, with torch's cost and gradient."""
+        import scipy.optimize
+
+        self.begin()
+        parameters = list(self.model.parameters())
+        weights = [layer.weight for layer in self.model[::2]]
+
+        def cost_at(theta):
+            nn.utils.vector_to_parameters(torch.from_numpy(theta).to(self.X.dtype), parameters)
+            self.model.zero_grad()
+            cost = self.cost(self.X, self.y)
+            cost = cost + 0.5 * ALPHA / len(self.y) * sum((W * W).sum() for W in weights)
+            cost.backward()
+            gradient = nn.utils.parameters_to_vector([p.grad for p in parameters])
+            return float(cost.detach()), gradient.double().numpy()
+
+        start = nn.utils.parameters_to_vector(parameters).detach().double().numpy()
+        found = scipy.optimize.minimize(
+            cost_at, start, method="L-BFGS-B", jac=True,
+            options={"maxiter": iterations, "maxfun": 15_000, "gtol": 0.0},
+        )  # fmt: skip
+        if found.nit != iterations:
+            raise RuntimeError(f"ended after {found.nit} of {iterations} iterations")
+        with torch.no_grad():
+            best = torch.from_numpy(found.x).to(self.X.dtype)
+            nn.utils.vector_to_parameters(best, parameters)
+
+    def parameters(self):
+        return [
+            (layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy().copy())
+            for layer in self.model[::2]
+        ]
+
+    @torch.inference_mode()
+    def predict(self, X):
+        z = self.model(torch.from_numpy(X))
+        found = z[:, 0] > 0 if self.workload.outputs == 1 else z.argmax(1)
+        return found.numpy()
+
+
+class TorchCompile(Torch):
+    """The same with `torch.compile` of the cost, and so of its gradient: a graph for each size of a minibatch."""
+
+    @functools.cached_property
+    def compiled(self):
+        """The compiled cost of the one model that all fits start anew."""
+        super().begin()
+        return torch.compile(super().cost, dynamic=False)
+
+    def begin(self):
+        self.compiled  # noqa: B018
+        self.reset()
+
+    def cost(self, x, y):
+        return self.compiled(x, y)

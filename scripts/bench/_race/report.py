@@ -1,0 +1,189 @@
+"""What was measured as tables: on the terminal, in Markdown, in JSON."""
+
+import json
+import math
+from dataclasses import dataclass
+
+from _contestants import REFERENCE, TRUTH
+from rich.console import Console
+from rich.table import Table
+
+
+def number(value):
+    """Return three digits at least."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def digits(deviation):
+    """Return in how many digits losses agree."""
+    if deviation is None:
+        return "–"
+    return f"{min(15, math.floor(-math.log10(max(deviation, 1e-15))))}"
+
+
+def agreement(result):
+    """Yield in words how well the losses of all agree, where they are known."""
+    known = {name: row.get("deviation") for name, row in result["rows"].items()}
+    known = {name: value for name, value in known.items() if value is not None}
+    rounding = result.get("rounding") or 0
+    far = [name for name, value in known.items() if value > max(1e-4, 3 * rounding)]
+    if len(known) > 1:
+        yield f"All losses agree to {digits(max(known.values()))} digits or more."
+    if rounding:
+        yield f"{TRUTH}'s agrees with its own in double precision to {digits(rounding)} digits."
+    if far:
+        yield f"NOT THE SAME, more than rounding explains: {', '.join(far)}."
+
+
+def disturbance(share):
+    """Yield in words what others took of the processor, where it is worth a word."""
+    if share >= 0.1:
+        yield f"DISTURBED: in one of the trials, others took {percent(share)} % of a core."
+
+
+def percent(share):
+    """Return a share in percent."""
+    return "–" if share is None else f"{100 * share:.0f}"
+
+
+TIME = {
+    "± %": lambda row: percent(row["off"]),
+    f"× {REFERENCE}": lambda row: f"{row['ratio']:.2f}" if "ratio" in row else "–",
+}
+TRAINING = {
+    "µs a step": lambda row: number(row["median"]),
+    **TIME,
+    "products, %": lambda row: percent(row["of the products"]),
+    "faults a step": lambda row: f"{max(0, row['faults']):.1f}",
+    "rest of a fit, ms": lambda row: f"{1e3 * max(0, row['fixed']):.1f}",
+    "first fit, s": lambda row: f"{row['first']:.2f}",
+    "memory, MB": lambda row: f"{row['memory']:.0f}",
+    "digits": lambda row: digits(row["deviation"]),
+}
+CALLS = {"µs": TRAINING["µs a step"], **TIME}
+IMPORTS = {"ms": TRAINING["µs a step"], **TIME, "memory, MB": TRAINING["memory, MB"]}
+COLUMNS = {"training": TRAINING, "calls": CALLS, "imports": IMPORTS}
+
+LEGEND = f"""\
+A step's time is the difference between fits of many and of few epochs, divided by the steps between them, so that what
+a fit costs once falls out; "rest of a fit" is that. Medians over rounds, contestants in turns, each in a process of its
+own; ± is the median distance from the median. Ratios are medians of the ratios within a round: above 1 is slower than
+{REFERENCE}. "Products" is the time that a step's matrix products alone take in NumPy, as a share of the contestant's.
+Page faults are minor ones. The first fit includes compilation. Memory is the process's peak (ru_maxrss), libraries and
+data included. "Digits": in how many the losses agree with {TRUTH}'s after the first epochs, computed from
+everyone's parameters by one formula in double precision. Loops written by hand get data, labels and shuffles
+ready-made; the estimators make them in each fit. torch's Adam adds ε elsewhere, which its loops correct and skorch
+can't. An iteration of W4 is one step; one of L-BFGS may evaluate the cost more than once. A trial during which other
+processes took a tenth of a core is repeated, a few times at most."""
+GROWTH = """\
+Medians over rounds, contestants in turns, each in a process of its own. Operations are those of the matrix products
+and of the update; an exponent p is that of time ~ sizeᵖ, fitted to the upper half of the sizes."""
+
+
+@dataclass
+class Sheet:
+    """A table: rows of words below a header, and what is to be said of who isn't in it."""
+
+    title: str
+    header: list
+    rows: list
+    notes: list
+
+    @classmethod
+    def of(cls, result, columns):
+        """Return a result's, the fastest first."""
+        ranked = sorted(result["rows"].items(), key=lambda item: item[1]["median"])
+        about = f": {describe(result['workload'])}" if "workload" in result else ""
+        return cls(
+            result["title"] + about,
+            ["", *columns],
+            [[name, *(cell(row) for cell in columns.values())] for name, row in ranked],
+            [
+                *agreement(result),
+                *disturbance(result.get("others", 0)),
+                *(f"{name}: {reason}" for name, reason in result["absent"].items()),
+            ],
+        )
+
+    def rich(self):
+        """Return it for a terminal."""
+        table = Table(title=self.title, title_justify="left")
+        for name in self.header:
+            table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row, style="bold" if row[0].startswith(REFERENCE) else None)
+        return table
+
+    def markdown(self):
+        """Return it in Markdown."""
+        rule = ["---", *["---:"] * (len(self.header) - 1)]
+        lines = [f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows)]
+        notes = [f"- {note}" for note in self.notes]
+        return "\n".join([f"## {self.title}", "", *lines, *([""] if notes else []), *notes, ""])
+
+
+def describe(workload):
+    """Return a workload in words."""
+    w = workload
+    order = "all examples a step" if w["batch"] == w["n"] else f"batch {w['batch']:,}"
+    return (
+        f"n={w['n']:,}, d={w['d']:,}, hidden {tuple(w['hidden'])}, {w['classes']} classes, {order}, "
+        f"{w['activation']}, {w['solver'].replace('_', ' ')}, {w['dtype']}"
+    )
+
+
+def climbed(ladder):
+    """Return a ladder's table: seconds an epoch at each size, and the exponents."""
+    named = [f"{name}, s" for name in ladder["curves"]]
+    rows = []
+    for size, count in zip(ladder["sizes"], ladder["operations"], strict=True):
+        seconds = [
+            dict(zip(curve["sizes"], curve["seconds"], strict=True)).get(size)
+            for curve in ladder["curves"].values()
+        ]
+        cells = ["–" if each is None else number(each) for each in seconds]
+        rows.append([f"{size:,}", f"{count / 1e9:.3g}", *cells])
+    exponents = [ladder["exponent"], *(curve["exponent"] for curve in ladder["curves"].values())]
+    rows.append(["exponent", *("–" if p is None else f"{p:.2f}" for p in exponents)])
+    notes = [f"{name}: {reason}" for name, reason in ladder["absent"].items()]
+    title = f"{ladder['title'].capitalize()}: {ladder['about']}"
+    return Sheet(title, ["", "10⁹ operations", *named], rows, notes)
+
+
+def show(sheet):
+    """Print a table and its notes."""
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    console.print(sheet.rich(), *(f"  {note}" for note in sheet.notes), "", sep="\n")
+
+
+def sheets(report):
+    """Return a report's tables."""
+    ladders = [climbed(ladder) for ladder in report.get("ladders", [])]
+    return ladders + [
+        Sheet.of(result, columns)
+        for kind, columns in COLUMNS.items()
+        for result in report.get(kind, [])
+    ]
+
+
+def write(report, folder, name):
+    """Write JSON, Markdown and a picture.
+
+    Parameters
+    ----------
+    report : dict
+    folder : Path
+    name : str
+        Of the files, without their ending.
+    """
+    from _race.pictures import draw  # imports matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    lines = ["# Measured by `scripts/bench/train`", "", f"![the same as a picture]({name}.png)", ""]
+    lines += [f"- {what}: {value}" for what, value in report["environment"].items()]
+    lines += ["", LEGEND if "training" in report else GROWTH, ""]
+    lines += [sheet.markdown() for sheet in sheets(report)]
+    (folder / f"{name}.md").write_text("\n".join(lines))
+    draw(report, folder / f"{name}.png")
+    print(f"Written: {folder / name}.json, .md and .png")

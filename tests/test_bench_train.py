@@ -1,0 +1,105 @@
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).parent.parent / "scripts" / "bench"
+
+
+@pytest.fixture(autouse=True)
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+def test_a_race_runs_and_is_written_down(tmp_path):
+    command = [sys.executable, str(BENCH / "train"), "--only", "W4", "--dtype", "float64"]
+    command += ["--against", "scikit-learn", "matrix products", "--rounds", "1", "--quick"]
+    command += ["--seconds", "0.01", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "train.json").read_text())
+    rows = report["training"][0]["rows"]
+    assert set(rows) == {"gpunet", "scikit-learn", "matrix products"}
+    assert all(row["median"] > 0 for row in rows.values())
+    assert rows["gpunet"]["ratio"] == 1
+    assert rows["gpunet"]["deviation"] < 1e-4
+    assert "openblas" in report["environment"]["threads of gpunet"] or sys.platform != "linux"
+    assert "| scikit-learn |" in (tmp_path / "train.md").read_text()
+    assert (tmp_path / "train.png").stat().st_size > 0
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (None, "estimators:GpunetNumPy"),
+        ("torch", "torch_loops:Torch"),
+        ("jax", "jax_loops:Scan"),
+        ("jax", "jax_loops:Step"),
+    ],
+)
+def test_contestants_learn_what_scikit_learn_learns(monkeypatch, module, name):
+    import importlib
+
+    from _contestants.estimators import ScikitLearn
+    from _contestants.workloads import W1, examples, loss
+
+    if module is not None:
+        pytest.importorskip(module)
+    room, _, kind = name.partition(":")
+    small = replace(W1, n=50, d=4, hidden=(5,), classes=3, batch=16)  # and 2 examples in the last
+    losses = []
+    for contestant in (ScikitLearn, getattr(importlib.import_module(f"_contestants.{room}"), kind)):
+        running = contestant(small, *examples(small))
+        running.fit(3)
+        losses.append(loss(small, running.parameters()))
+        assert running.predict(examples(small)[0]).shape == (50,)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_the_reported_loss_is_scikit_learns():
+    from _contestants.workloads import W1, examples, initial, loss
+    from sklearn.metrics import log_loss
+
+    small = replace(W1, n=50, d=4, hidden=(5,), classes=3, dtype="float64")
+    X, y = examples(small)
+    (V, b), (W, c) = initial(small)
+    z = np.maximum(X @ V + b, 0) @ W + c
+    expected = log_loss(y, np.exp(z) / np.exp(z).sum(axis=1, keepdims=True))
+    assert loss(small, initial(small)) == pytest.approx(expected)
+
+
+def test_ratios_are_those_within_a_round():
+    from _race.rounds import summary
+
+    # the machine was twice as slow in the second round
+    rows = summary({"gpunet": [1.0, 2.0, 1.0], "other": [3.0, 6.0, 3.0]}, "gpunet")
+    assert rows["other"]["ratio"] == 3
+    assert rows["other"]["median"] == 3
+
+
+def test_the_exponent_is_that_of_the_upper_half():
+    from _race.growth import exponent
+
+    sizes = [1, 10, 100, 1000, 10_000]
+    assert exponent(sizes, [7, 7, 1e4, 1e6, 1e8]) == pytest.approx(2)
+    assert exponent([1], [1]) is None
+
+
+def test_a_ladder_ends_where_it_is_too_dear():
+    from _race.report import climbed
+
+    curve = {"sizes": [1, 2], "seconds": [0.5, 1.0], "exponent": 1.0}
+    ladder = {
+        "title": "width", "about": "…", "sizes": [1, 2, 4], "operations": [1e9, 2e9, 4e9],
+        "exponent": 1.0, "curves": {"gpunet": curve}, "absent": {"gpunet": "ended at 2"},
+    }  # fmt: skip
+    sheet = climbed(ladder)
+    assert [row[-1] for row in sheet.rows] == ["0.5", "1", "–", "1.00"]
+    assert sheet.notes == ["gpunet: ended at 2"]
+    assert math.isclose(float(sheet.rows[2][1]), 4)

@@ -1,0 +1,62 @@
+"""The scripts that wait for a GPU: what they say without one, and whether the benchmark works at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpunet.backend import BackendUnavailableError, get_backend
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def run(*words):
+    """Run a script; return how it ended."""
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "script", [SCRIPTS / "gpu-check", SCRIPTS / "bench" / "gpu"], ids=["gpu-check", "bench/gpu"]
+)
+def test_without_a_gpu_they_say_so_and_fail(script):
+    try:
+        get_backend("cupy")
+        pytest.skip("a GPU is here")
+    except BackendUnavailableError:
+        pass
+    done = run(script)
+    assert done.returncode == 2
+    assert done.stderr.startswith("No GPU")
+    assert "cupy isn't installed" in done.stderr or "driver" in done.stderr
+
+
+def test_an_unknown_part_is_refused():
+    done = run(SCRIPTS / "gpu-check", "benchmark")
+    assert done.returncode == 2
+    assert "'benchmark' is none of report" in done.stderr
+
+
+def test_the_benchmark_itself_works():
+    """On the processor, tiny: whoever is installed trains to the same loss, alone and in a stack."""
+    pytest.importorskip("jax", reason="JAX isn't installed")
+    done = run(
+        SCRIPTS / "bench" / "gpu",
+        "--dry-run",
+        "--only",
+        "W1",
+        "72 of W1",
+        "--against",
+        "gpunet",
+        "gpunet, plain",
+        "JAX",
+    )
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()[1:]
+    assert header.split("  ")[-1].strip() == "JAX"
+    assert "–" not in "".join(rows[:2])
+    assert rows[2].startswith("Losses after three epochs lie ")
