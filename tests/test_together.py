@@ -249,9 +249,7 @@ def test_stacks_that_dont_fit_the_memory_are_divided(fits, monkeypatch, alone):
     monkeypatch.setattr(StackedFit, "run", short)
     grid = {"alpha": [1e-4, 1e-3, 1e-2], "random_state": [0, np.random.RandomState(3)]}
     jobs = jobs_of(MLPClassifier(**SMALL), grid, folds=FOLDS[:1])
-    with pytest.warns(
-        ResourceWarning, match="A stack of 3 networks didn.t fit the memory"
-    ):
+    with pytest.warns(ResourceWarning, match="A stack of 3 networks didn.t fit the memory"):
         fit_all(jobs, stack_size=6)
     assert not alone
     check_each(jobs)
