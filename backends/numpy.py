@@ -22,6 +22,9 @@ from gpunet.sparse import SparseColumns
 
 from .numpy_primitives import NumPyPrimitives, Workspace
 
+_WORTH_COMPILED_LOOPS = 2e7
+"""How many operations an epoch has to have: about 2 ms of them, with NumPy alone."""
+
 
 class NumPyBackend(Backend):
     """NumPy; every array is host memory."""
@@ -56,10 +59,13 @@ class NumPyBackend(Backend):
 
     def compile(self, step: Step) -> Epoch:
         """Return a loop whose steps share memory, so that none of them allocates what is large."""
-        make = self._fast()
+        make: Callable[[Workspace], NumPyPrimitives] | None = None
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
+            nonlocal make
+            if make is None:
+                make = self._fast(step, carry, batches)
             key = batches[0].shape[1:]  # a partial batch has its own
             if key not in workspaces:
                 workspaces[key] = make(Workspace())
@@ -73,9 +79,18 @@ class NumPyBackend(Backend):
 
         return epoch
 
-    def _fast(self) -> Callable[[Workspace], NumPyPrimitives]:
-        """Return what makes a step's primitives: compiled loops where numba is there and not switched off."""
-        if os.environ.get("GPUNET_NUMBA") == "0" or not _has_numba():
+    def _fast(self, step: Step, carry: Any, batches: Any) -> Callable[[Workspace], NumPyPrimitives]:
+        """Return what makes a step's primitives.
+
+        Compiled loops, where numba is there and not switched off, and an epoch is work enough: to import it takes
+        half a second.
+        """
+        architecture = getattr(step, "architecture", None)
+        if architecture is None or os.environ.get("GPUNET_NUMBA") == "0" or not _has_numba():
+            return NumPyPrimitives
+        examples = batches[0].shape[0] * batches[0].shape[-1]
+        networks = math.prod(carry[0].shape[:-1])
+        if 6 * architecture.n_weights * networks * examples < _WORTH_COMPILED_LOOPS:
             return NumPyPrimitives
         from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
 

@@ -66,6 +66,16 @@ CASES = {
         {"solver": ["adamw", "rmsprop", "nadam", "gradient_descent"], "alpha": [0.0, 0.1]},
         {"y": X[:, :2] + X[:, 2:4]},
     ),
+    "several stacks on one fold": (
+        MLPClassifier(**SMALL, solver="sgd", early_stopping=True),
+        {
+            "nesterovs_momentum": [True, False],
+            "dropout": [0.0, 0.2],
+            "clip_norm": [None, 1.0],
+            "class_weight": [None, "balanced"],
+        },
+        {},
+    ),
     "losses": (
         MLPRegressor(**SMALL),
         {"loss": ["poisson", "quantile", "huber"], "learning_rate_init": [1e-3, 1e-2]},
@@ -149,6 +159,23 @@ def run_on(spec, case, alone, folds):
     fit_all(jobs)
     assert not alone
     check_each(jobs)
+
+
+def test_what_is_prepared_together_shares_no_generator(monkeypatch):
+    """As where a group turns out to have several shapes."""
+    monkeypatch.setattr(together, "_OF_THE_SHAPE", ())
+    monkeypatch.setattr(together, "_side_by_side", lambda *_: 2)
+    grid = {"nesterovs_momentum": [True, False], "hidden_layer_sizes": [(5,), (6,)]}
+    jobs = jobs_of(MLPClassifier(**SMALL, solver="sgd"), grid, folds=FOLDS[:2])
+    fit_all(jobs)
+    check_each(jobs)
+
+
+@pytest.mark.parametrize("n", [20, 500])
+def test_weights_of_another_length_are_refused_as_alone(n):
+    jobs = jobs_of(MLPClassifier(**SMALL), {}, sample_weight=np.ones(n), folds=FOLDS[:1])
+    fit_all(jobs)
+    assert f"sample_weight.shape == ({n},)" in str(jobs[0].error)
 
 
 @pytest.mark.parametrize("stack_size", [1, 3, 100])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import itertools
 import time
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _check_method_params
 
 from gpunet.activations import Custom
 from gpunet.estimators import parameters
@@ -177,11 +179,12 @@ def _has_own_functions(estimator: Any) -> bool:
 def _fit_alone(job: Job) -> None:
     """Fit a job's estimator as a user would."""
     started = time.perf_counter()
-    X, y, weights = (
-        part if part is None or job.rows is None else _safe_indexing(part, job.rows)
-        for part in (job.X, job.y, job.sample_weight)
-    )
     try:
+        X, y, weights = job.X, job.y, job.sample_weight
+        if job.rows is not None:
+            X, y = _safe_indexing(X, job.rows), _safe_indexing(y, job.rows)
+            # weights of another length stay as they are, for `fit` to refuse them
+            weights = _check_method_params(job.X, {"weights": weights}, job.rows)["weights"]
         job.estimator.fit(X, y, sample_weight=weights)
     except Exception as error:
         job.error = error
@@ -255,7 +258,18 @@ def _prepared(
                 of_shape = chunk.setdefault(prepared.shape, _Chunk())
                 of_shape.jobs.append(job)
                 of_shape.prepared.append(prepared)
+            _part_generators(list(chunk.values()))
             yield from chunk.values()
+
+
+def _part_generators(chunks: Sequence[_Chunk]) -> None:
+    """Give every stack generators of its own, where jobs that were prepared together make several stacks."""
+    for chunk in chunks[1:]:
+        own: dict[int, Any] = {}
+        for prepared in chunk.prepared:
+            estimator, shared = prepared.estimator, prepared.estimator._random_state
+            if shared is not estimator.random_state:  # not the user's, which no other estimator has
+                estimator._random_state = own.setdefault(id(shared), copy.deepcopy(shared))
 
 
 def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job]]]:
@@ -271,6 +285,9 @@ def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job
             id(job.X),
             id(job.y),
             None if job.rows is None else job.rows.size,
+            estimator.clip_norm is None,
+            str(np.asarray(estimator.dropout) == 0.0),
+            getattr(estimator, "class_weight", None) is None,
             *(str(getattr(estimator, name, None)) for name in _OF_THE_SHAPE),
         )
         lane = (id(job.rows), str(estimator.random_state))
@@ -282,7 +299,7 @@ def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job
 
 
 _OF_THE_SHAPE = ("hidden_layer_sizes", "activation", "solver", "batch_size", "shuffle", "loss", "backend", "device",
-                 "dtype", "early_stopping", "validation_fraction")  # fmt: skip
+                 "dtype", "early_stopping", "validation_fraction", "nesterovs_momentum")  # fmt: skip
 
 
 def _try(prepare: Preparation, job: Job) -> Prepared | None:
