@@ -144,16 +144,17 @@ def _softmax_output(  # noqa: PLR0917  # a loop's arrays
 
 
 @_loop
-def _adam(  # noqa: PLR0917  # a loop's arrays
-    theta: Any, gradient: Any, m: Any, v: Any, rate: Any, beta_1: Any, beta_2: Any, epsilon: Any
-) -> None:
-    """Adam's step on (K, P), with rates (K, 1): see `gpunet.optimizers.Adam`."""
-    one = theta.dtype.type(1)
+def _adam(theta: Any, gradient: Any, m: Any, v: Any, rate: Any, numbers: Any) -> None:  # noqa: PLR0917  # a loop's arrays
+    """Adam's step on (K, P), with rates (K, 1): see `gpunet.optimizers.Adam`.
+
+    ``numbers`` are β₁, 1 − β₁, β₂, 1 − β₂ and ε: in single precision, 1 − β₂ of a β₂ rounded before is wrong by 10⁻⁵.
+    """
+    beta_1, rest_1, beta_2, rest_2, epsilon = numbers
     for k in range(theta.shape[0]):
         r, t, g, first, second = rate[k, 0], theta[k], gradient[k], m[k], v[k]
         for i in range(t.size):
-            mean = beta_1 * first[i] + (one - beta_1) * g[i]
-            square = beta_2 * second[i] + (one - beta_2) * (g[i] * g[i])
+            mean = beta_1 * first[i] + rest_1 * g[i]
+            square = beta_2 * second[i] + rest_2 * (g[i] * g[i])
             first[i] = mean
             second[i] = square
             t[i] -= r * (mean / (np.sqrt(square) + epsilon))
@@ -299,7 +300,8 @@ class NumbaPrimitives(NumPyPrimitives):
         dtype, rate = theta.dtype.type, np.asarray(rates[0])
         if rate.size != len(arrays[0]) or rate.ndim != 2:
             rate = np.full((len(arrays[0]), 1), rate)
-        self._run(_adam, 1, arrays, rate, dtype(beta_1), dtype(beta_2), dtype(epsilon))
+        numbers = (beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2, epsilon)
+        self._run(_adam, 1, arrays, rate, tuple(dtype(number) for number in numbers))
         return theta, slots
 
 

@@ -66,8 +66,8 @@ def problem(hidden, output, loss, leading, dtype, *, m=7):
     return architecture, theta, x, y, weights, random.randint(11, size=shape)
 
 
-def close(actual, expected, dtype):
-    scale = max(1.0, np.abs(expected).max())
+def close(actual, expected, dtype, scale=1.0):
+    scale = max(scale, np.abs(expected).max())
     tolerance = {"float64": 1e-13, "float32": 2e-5}[dtype] * scale
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
     assert np.asarray(actual).dtype == dtype
@@ -131,6 +131,7 @@ def test_steps(rule, shared, leading, dtype, fast):
             carry = step(primitives, carry, batch, (x, y, None, 0.1))
         ends.append(carry)
     close(ends[1][0], ends[0][0], dtype)
+    close(ends[1][0] - theta, ends[0][0] - theta, dtype, scale=0.04)  # the steps that were taken
     close(ends[1][2], ends[0][2], dtype)
     for mine, theirs in zip(ends[1][1], ends[0][1], strict=True):
         close(mine, theirs, dtype)
@@ -183,3 +184,19 @@ def test_a_workspace_gives_the_same_memory_to_every_step():
     other = workspace.take((3, 5), "float64")  # another shape gets memory of its own
     assert other.shape == (3, 5)
     assert not np.shares_memory(other, first[0])
+
+
+def test_adam_is_as_exact_as_its_dtype(dtype, fast):
+    """A second moment that is wrong by 1e-5 would not be seen in a few steps' parameters."""
+    random = np.random.RandomState(0)
+    optimizer = optimizers.Adam()
+    for primitives in (Primitives(xp), fast):
+        random.seed(0)
+        theta, gradient, m, v = (np.abs(random.normal(size=50)).astype(dtype) for _ in range(4))
+        v *= 0
+        end = primitives.update(optimizer, theta, gradient, (m, v), np.asarray(0.1, dtype))
+        if primitives is not fast:
+            expected = end
+    rounding = 8 * np.finfo(dtype).eps
+    for mine, theirs in zip((end[0], *end[1]), (expected[0], *expected[1]), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=rounding)

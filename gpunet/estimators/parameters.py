@@ -307,8 +307,8 @@ def check(estimator: Any, hidden: Sequence[Any], *, validation: bool) -> None:
         if found:
             others = ", ".join(repr(solver) for solver in SOLVERS[1:])
             raise ValueError(
-                f"solver='lbfgs' takes all examples at once and finds its own step length, so {' and '.join(found)} "
-                f"don't go with it: leave them out, or use one of {others}."
+                "solver='lbfgs' takes all examples at once and finds its own step length, and has no use for "
+                f"{' and '.join(found)}: leave that out, or use one of {others}."
             )
 
 

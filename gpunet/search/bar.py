@@ -91,7 +91,8 @@ class SearchBar(Silent):
         if now - self._shown < 0.1 and self._done < self._planned:
             return
         self._shown = now
-        text = f"{sum(self._alive.values())} in training"
+        alive = min(sum(self._alive.values()), self._planned - self._done)
+        text = f"{alive} in training"
         if self._best > -math.inf:
             text += f"  best {self._best:.4f}"
         self.progress.update(

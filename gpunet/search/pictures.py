@@ -31,10 +31,13 @@ def draw(search: Any, kind: str | None, ax: Axes | None, metric: str | None) -> 
     n = len(table.axes)
     if kind is None:
         kind = {1: "line", 2: "heatmap"}.get(n, "parallel")
+    if n == 0 and kind != "curves":
+        raise ValueError("No parameter was searched, so there is only kind='curves' to draw.")
     needed = {"line": 1, "heatmap": 2}.get(kind, n)
     if n != needed:
+        fitting = {1: "line", 2: "heatmap"}.get(n, "parallel")
         raise ValueError(
-            f"kind={kind!r} shows {needed} searched parameter(s), but there are {n}: use kind='parallel'."
+            f"kind={kind!r} shows {needed} searched parameter(s), but there are {n}: use kind={fitting!r}."
         )
     return kinds[kind](table, _axes(ax, (6.0, 4.0)))
 
