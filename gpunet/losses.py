@@ -111,8 +111,6 @@ class SoftmaxCrossEntropy(Loss):
 class ClippedCrossEntropy(CrossEntropy):
     """The cross-entropy of logistic outputs as scikit-learn reports it: from a within [ε, 1 − ε]."""
 
-    name = "clipped_cross_entropy"
-
     def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
         """Return the cost of the clipped a; the gradient is that of the exact one."""
         return self.cost_from_a(xp, _clipped(xp, a), y)
@@ -120,8 +118,6 @@ class ClippedCrossEntropy(CrossEntropy):
 
 class ClippedSoftmaxCrossEntropy(SoftmaxCrossEntropy):
     """The same for exclusive classes."""
-
-    name = "clipped_softmax_cross_entropy"
 
     def cost_from_z(self, xp: Namespace, z: Array, a: Array, y: Array) -> Array:
         """Return the cost of the clipped a; the gradient is that of the exact one."""
