@@ -312,16 +312,25 @@ def _try(prepare: Preparation, job: Job) -> Prepared | None:
 
 def _size(prepared: Prepared, waiting: int, n_jobs: int | None) -> int:
     """Return how many networks to train as one: as many as fit, and so that all threads have work."""
-    fitting = max(1, prepared.place.backend.stacking().bytes // prepared.bytes)
+    fitting = _fitting(prepared)
     threads = _side_by_side(prepared, waiting, n_jobs)
+    if (
+        threads == 1
+    ):  # larger ones only pay where threads wait for each other between their steps' calls
+        fitting = max(1, fitting // 2)
     stacks = -(-waiting // fitting)
     stacks = -(-stacks // threads) * threads
     return max(1, -(-waiting // stacks))
 
 
-_WORTH_A_THREAD = 2e7
+_WORTH_A_THREAD = 5e7
 """How many operations a stack's training step has to have: threads take turns at Python's lock, and to hand it on takes
 about as long as 10⁶ of them, at every one of a step's twenty calls."""
+
+
+def _fitting(prepared: Prepared) -> int:
+    """Return how many networks fit in a stack."""
+    return max(1, prepared.place.backend.stacking().bytes // prepared.bytes)
 
 
 def _side_by_side(prepared: Prepared, networks: int, n_jobs: int | None) -> int:
@@ -332,7 +341,7 @@ def _side_by_side(prepared: Prepared, networks: int, n_jobs: int | None) -> int:
     """
     found = prepared.place.backend.stacking().side_by_side
     cores = found if n_jobs is None or found == 0 else effective_n_jobs(n_jobs)
-    if cores <= 1:
+    if cores <= 1 or _fitting(prepared) * prepared.operations < _WORTH_A_THREAD:
         return 1
     return max(1, min(cores + 1, int(networks * prepared.operations / _WORTH_A_THREAD)))
 
