@@ -237,6 +237,7 @@ def _prepared(
 ) -> Iterator[_Chunk]:
     """Yield stacks, each prepared when it is asked for; what turns out to be for none goes to ``singles``."""
     prepare = Preparation()
+    threads: int | None = None  # found before stacks side by side keep BLAS to one thread
     for group in _groups(jobs, singles):
         waiting = collections.deque(group)
         while waiting:
@@ -253,7 +254,10 @@ def _prepared(
                     singles.append(job)
                     continue
                 if not chunk:
-                    size = stack_size or _size(prepared, len(waiting) + 1, n_jobs)
+                    networks = len(waiting) + 1
+                    if threads is None:
+                        threads = _side_by_side(prepared, networks, n_jobs)
+                    size = stack_size or _size(prepared, networks, threads)
                 taken += 1
                 of_shape = chunk.setdefault(prepared.shape, _Chunk())
                 of_shape.jobs.append(job)
@@ -310,10 +314,9 @@ def _try(prepare: Preparation, job: Job) -> Prepared | None:
         return None
 
 
-def _size(prepared: Prepared, waiting: int, n_jobs: int | None) -> int:
+def _size(prepared: Prepared, waiting: int, threads: int) -> int:
     """Return how many networks to train as one: as many as fit, and so that all threads have work."""
     fitting = _fitting(prepared)
-    threads = _side_by_side(prepared, waiting, n_jobs)
     if (
         threads == 1
     ):  # larger ones only pay where threads wait for each other between their steps' calls
