@@ -317,9 +317,8 @@ def _try(prepare: Preparation, job: Job) -> Prepared | None:
 def _size(prepared: Prepared, waiting: int, threads: int) -> int:
     """Return how many networks to train as one: as many as fit, and so that all threads have work."""
     fitting = _fitting(prepared)
-    if (
-        threads == 1
-    ):  # larger ones only pay where threads wait for each other between their steps' calls
+    # larger stacks pay only where threads wait for each other between their steps' calls
+    if threads == 1:
         fitting = max(1, fitting // 2)
     stacks = -(-waiting // fitting)
     stacks = -(-stacks // threads) * threads
