@@ -17,6 +17,9 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 
+# Their assertions show values as those of the tests do.
+pytest.register_assert_rewrite("estimator_helpers", "search_helpers")
+
 # array-api-strict's second device stands for a GPU everywhere: it refuses implicit conversion and mixing.
 BACKENDS = ("numpy", "array_api_strict:device1", "torch:cpu", "jax", "cupy")
 
@@ -58,6 +61,21 @@ def backend(request):
     # The NumPy backend silences overflow; a test of the mathematics wants to hear of it.
     with found.active(), np.errstate(over="warn", invalid="warn", divide="warn"):
         yield found
+
+
+@pytest.fixture
+def on_numpy(monkeypatch):
+    """Compute on NumPy unless a test asks for something else."""
+    monkeypatch.setenv("GPUNET_BACKEND", "numpy")
+
+
+@pytest.fixture
+def finding_classes():
+    """Let array-api-strict have the shapes that depend on data, without which nobody finds the classes in y."""
+    import array_api_strict
+
+    with array_api_strict.ArrayAPIStrictFlags(data_dependent_shapes=True):
+        yield
 
 
 @pytest.fixture(params=["float64", "float32"])

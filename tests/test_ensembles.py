@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 
-import array_api_strict
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +40,10 @@ from gpunet import (
 from gpunet.backend import backend_of
 from gpunet.ensembles import base
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("on_numpy", "finding_classes"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_IRIS = StandardScaler().fit_transform(X_IRIS)
@@ -56,14 +58,6 @@ CLASSES = {
     "multilabel": np.column_stack([Y_IRIS > 0, Y_IRIS > 1, X_IRIS[:, 0] > 0]).astype(int),
 }
 TARGETS = {"one": Y_DIABETES, "two": np.column_stack([Y_DIABETES, Y_DIABETES**2])}
-
-
-@pytest.fixture(autouse=True)
-def on_numpy(monkeypatch):
-    """Compute on NumPy unless a test asks for something else."""
-    monkeypatch.setenv("GPUNET_BACKEND", "numpy")
-    with array_api_strict.ArrayAPIStrictFlags(data_dependent_shapes=True):  # to find the classes
-        yield
 
 
 def classifier(n_estimators=3, *, member=(), **parameters):

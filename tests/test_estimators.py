@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import array_api_strict
 import joblib
 import numpy as np
 import pandas as pd
@@ -32,7 +31,10 @@ from gpunet import MLPClassifier, MLPRegressor
 from gpunet.backend import BackendUnavailableError, get_backend
 from gpunet.training import Epochs
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("on_numpy", "finding_classes"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 X_IRIS, Y_IRIS = load_iris(return_X_y=True)
 X_IRIS = StandardScaler().fit_transform(X_IRIS)
@@ -59,14 +61,6 @@ SOLVERS = {
     "no shuffle": {"shuffle": False, "batch_size": 40},
     "stops by loss": {"tol": 0.05, "n_iter_no_change": 2, "learning_rate_init": 0.01},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def on_numpy(monkeypatch):
-    """Compute on NumPy unless a test asks for something else."""
-    monkeypatch.setenv("GPUNET_BACKEND", "numpy")
-    with array_api_strict.ArrayAPIStrictFlags(data_dependent_shapes=True):  # to find the classes
-        yield
 
 
 def pair(kind, **parameters):
