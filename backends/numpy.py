@@ -22,8 +22,10 @@ from gpunet.sparse import SparseColumns
 
 from .numpy_primitives import NumPyPrimitives, Workspace
 
-_WORTH_COMPILED_LOOPS = 2e7
-"""How many operations an epoch has to have: about 2 ms of them, with NumPy alone."""
+_STEP = 1e6
+"""A step's Python takes as long as so many operations."""
+_WORTH_NUMBA = 1e7
+"""So many an epoch are worth numba: about a millisecond, with NumPy alone."""
 
 
 class NumPyBackend(Backend):
@@ -58,14 +60,27 @@ class NumPyBackend(Backend):
         return NumPySparseColumns(rows, self, dtype)
 
     def compile(self, step: Step) -> Epoch:
-        """Return a loop whose steps share memory, so that none of them allocates what is large."""
-        make: Callable[[Workspace], NumPyPrimitives] | None = None
+        """Return an epoch that is replayed without Python, or a loop whose steps share memory.
+
+        The first where numba is there and not switched off, an epoch is work enough, and the step can be recorded.
+        """
+        make: Callable[[Workspace], NumPyPrimitives] = NumPyPrimitives
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
+        programs: Any = None
+        met = False
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            nonlocal make
-            if make is None:
-                make = self._fast(step, carry, batches)
+            nonlocal make, programs, met
+            if not met and _is_worth_numba(step, carry, batches):
+                from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
+                from .numba_program import Programs
+
+                make = functools.partial(NumbaPrimitives, threads=_blas_threads())
+                programs = Programs(step)
+            met = True
+            program = None if programs is None else programs.find(carry, batches, data)
+            if program is not None:
+                return program.run(carry, batches, stop)
             key = batches[0].shape[1:]  # a partial batch has its own
             if key not in workspaces:
                 workspaces[key] = make(Workspace())
@@ -79,25 +94,13 @@ class NumPyBackend(Backend):
 
         return epoch
 
-    def _fast(self, step: Step, carry: Any, batches: Any) -> Callable[[Workspace], NumPyPrimitives]:
-        """Return what makes a step's primitives.
-
-        Compiled loops, where numba is there and not switched off, and an epoch is work enough: to import it takes
-        half a second.
-        """
-        architecture = getattr(step, "architecture", None)
-        if architecture is None or os.environ.get("GPUNET_NUMBA") == "0" or not _has_numba():
-            return NumPyPrimitives
-        examples = batches[0].shape[0] * batches[0].shape[-1]
-        networks = math.prod(carry[0].shape[:-1])
-        if 6 * architecture.n_weights * networks * examples < _WORTH_COMPILED_LOOPS:
-            return NumPyPrimitives
-        from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
-
-        return functools.partial(NumbaPrimitives, threads=_blas_threads())
-
     def stacking(self) -> Stacking:
-        """Return stacks that fit a core's cache, one for each thread that BLAS would take."""
+        """Return stacks that fit a core's cache, one for each thread that BLAS would take.
+
+        A program goes through a stack network by network, so that only one of them has to fit.
+        """
+        if _uses_numba():
+            return Stacking(2**25, _blas_threads(), whole_epochs=True)
         return Stacking(2**22, _blas_threads())
 
     def one_thread(self) -> contextlib.AbstractContextManager[Any]:
@@ -109,6 +112,23 @@ class NumPyBackend(Backend):
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
+
+
+def _is_worth_numba(step: Step, carry: Any, batches: Any) -> bool:
+    """Return whether numba is there, not switched off, and an epoch work enough: to import it takes a while."""
+    architecture = getattr(step, "architecture", None)
+    if architecture is None or not _uses_numba():
+        return False
+    steps, m = batches[0].shape[0], batches[0].shape[-1]
+    networks = math.prod(carry[0].shape[:-1])
+    operations = 6 * architecture.n_weights * networks * m
+    always = os.environ.get("GPUNET_NUMBA") == "1"
+    return always or steps * (_STEP + operations) >= _WORTH_NUMBA
+
+
+def _uses_numba() -> bool:
+    """Return whether numba is there and not switched off."""
+    return os.environ.get("GPUNET_NUMBA") != "0" and _has_numba()
 
 
 @functools.cache

@@ -66,10 +66,13 @@ class Stacking:
         What a stack may touch in a training step.
     side_by_side : int
         How many stacks are trained at once, in threads; 0 where threads gain nothing.
+    whole_epochs : bool
+        Whether a stack's epoch runs without Python, whose lock threads would take turns at.
     """
 
     bytes: int
     side_by_side: int = 0
+    whole_epochs: bool = False
 
 
 def processor() -> Device:

@@ -161,7 +161,7 @@ def test_a_fit_is_the_same_on_every_path(switch, monkeypatch):
     X, y = random.normal(size=(203, 5)), random.randint(3, size=203)
     model = MLPClassifier((8,), max_iter=5, random_state=0, batch_size=50, tol=0.0)
     monkeypatch.setenv("GPUNET_NUMBA", switch)
-    monkeypatch.setattr("gpunet.backends.numpy._WORTH_COMPILED_LOOPS", 0)
+    monkeypatch.setattr("gpunet.backends.numpy._WORTH_NUMBA", 0)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         fitted = model.fit(X, y)
     curve = fitted.loss_curve_

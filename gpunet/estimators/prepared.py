@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,11 @@ class Prepared:
         """About how many multiplications and additions a training step of it has."""
         weights: int = self.estimator._described.n_weights
         return 6 * weights * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """How many training steps an epoch of it has."""
+        return math.ceil(len(self.rows) / self.batch_size)
 
     @property
     def bytes_per_number(self) -> int:

@@ -18,6 +18,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
 from gpunet.activations import Custom
+from gpunet.backend import Stacking
 from gpunet.estimators import parameters
 from gpunet.estimators.prepared import Preparation, Prepared
 from gpunet.estimators.stacked import StackedFit
@@ -237,27 +238,27 @@ def _prepared(
 ) -> Iterator[_Chunk]:
     """Yield stacks, each prepared when it is asked for; what turns out to be for none goes to ``singles``."""
     prepare = Preparation()
-    threads: int | None = None  # found before stacks side by side keep BLAS to one thread
+    stacking: Stacking | None = None  # found before stacks side by side keep BLAS to one thread
     for group in _groups(jobs, singles):
-        waiting = collections.deque(group)
+        waiting, size = collections.deque(group), stack_size
         while waiting:
             prepare.next_stack()
             chunk: dict[Any, _Chunk] = {}
-            size, taken, lane = 1, 0, waiting[0][0]
-            while waiting and taken < size:
+            taken, enough, lane = 0, 0, waiting[0][0]
+            while waiting and (size is None or taken < size):
                 # minibatches that all members share are gathered once, so that a stack better ends with its lane
-                if waiting[0][0] != lane and 2 * taken >= size:
+                if waiting[0][0] != lane and taken and taken >= enough:
                     break
                 lane, job = waiting.popleft()
                 prepared = _try(prepare, job)
                 if prepared is None:
                     singles.append(job)
                     continue
-                if not chunk:
-                    networks = len(waiting) + 1
-                    if threads is None:
-                        threads = _side_by_side(prepared, networks, n_jobs)
-                    size = stack_size or _size(prepared, networks, threads)
+                if stacking is None:
+                    stacking = prepared.place.backend.stacking()
+                if size is None:
+                    size = _size(prepared, len(group), stacking, n_jobs)
+                enough = min(size // 2, _ENOUGH) if stacking.whole_epochs else size // 2
                 taken += 1
                 of_shape = chunk.setdefault(prepared.shape, _Chunk())
                 of_shape.jobs.append(job)
@@ -314,38 +315,48 @@ def _try(prepare: Preparation, job: Job) -> Prepared | None:
         return None
 
 
-def _size(prepared: Prepared, waiting: int, threads: int) -> int:
+_ENOUGH = 8
+"""How many networks share Python's part of an epoch well enough."""
+
+_WORTH_A_THREAD = 5e7
+"""How many operations a stack has to have between two of its turns at Python's lock. To hand it on takes about as long
+as 10⁶ of them, and where it isn't kept out of an epoch, that happens at every one of a step's twenty calls."""
+
+
+def _size(prepared: Prepared, waiting: int, stacking: Stacking, n_jobs: int | None) -> int:
     """Return how many networks to train as one: as many as fit, and so that all threads have work."""
-    fitting = _fitting(prepared)
+    fitting = _fitting(prepared, stacking)
+    threads = _side_by_side(prepared, waiting, stacking, n_jobs)
     # larger stacks pay only where threads wait for each other between their steps' calls
-    if threads == 1:
+    if threads == 1 and not stacking.whole_epochs:
         fitting = max(1, fitting // 2)
     stacks = -(-waiting // fitting)
     stacks = -(-stacks // threads) * threads
     return max(1, -(-waiting // stacks))
 
 
-_WORTH_A_THREAD = 5e7
-"""How many operations a stack's training step has to have: threads take turns at Python's lock, and to hand it on takes
-about as long as 10⁶ of them, at every one of a step's twenty calls."""
-
-
-def _fitting(prepared: Prepared) -> int:
+def _fitting(prepared: Prepared, stacking: Stacking) -> int:
     """Return how many networks fit in a stack."""
-    return max(1, prepared.place.backend.stacking().bytes // prepared.bytes)
+    return max(1, stacking.bytes // prepared.bytes)
 
 
-def _side_by_side(prepared: Prepared, networks: int, n_jobs: int | None) -> int:
-    """Return how many threads train stacks.
+def _side_by_side(prepared: Prepared, networks: int, stacking: Stacking, n_jobs: int | None) -> int:
+    """Return how many threads have enough work, stacks of these networks."""
+    operations = prepared.operations * (prepared.steps if stacking.whole_epochs else 1)
+    if _fitting(prepared, stacking) * operations < _WORTH_A_THREAD:
+        return 1
+    return max(1, min(_threads(stacking, n_jobs), int(networks * operations / _WORTH_A_THREAD)))
+
+
+def _threads(stacking: Stacking, n_jobs: int | None) -> int:
+    """Return how many threads may train stacks.
 
     One more than there are cores: else a core is idle whenever a thread waits for Python's lock, and takes its time to
-    wake up (measured: with two threads on two cores no faster than with one, with three 1.5 times).
+    wake up (measured on NumPy: with two threads on two cores no faster than with one, with three 1.5 times).
     """
-    found = prepared.place.backend.stacking().side_by_side
+    found = stacking.side_by_side
     cores = found if n_jobs is None or found == 0 else effective_n_jobs(n_jobs)
-    if cores <= 1 or _fitting(prepared) * prepared.operations < _WORTH_A_THREAD:
-        return 1
-    return max(1, min(cores + 1, int(networks * prepared.operations / _WORTH_A_THREAD)))
+    return cores + 1 if cores > 1 else 1
 
 
 def _trained(
@@ -359,7 +370,12 @@ def _trained(
     first = next(chunks, None)
     if first is None:
         return
-    side_by_side = _side_by_side(first.prepared[0], networks, n_jobs)
+    stacking = first.prepared[0].place.backend.stacking()
+    side_by_side = (
+        min(_threads(stacking, n_jobs), networks)
+        if stacking.whole_epochs
+        else _side_by_side(first.prepared[0], networks, stacking, n_jobs)
+    )
     chunks = itertools.chain([first], chunks)
     if side_by_side == 1:
         for chunk in chunks:

@@ -1,0 +1,220 @@
+"""A training step's program, replayed without Python, against the reference on the same numbers."""
+
+import array_api_compat.numpy as xp
+import numpy as np
+import pytest
+
+from gpunet import MLPClassifier, activations, losses, optimizers
+from gpunet.backend import Backend, get_backend
+from gpunet.network import Architecture
+from gpunet.training import TrainingStep
+
+pytest.importorskip("numba", reason="numba isn't installed")
+
+from gpunet.backends.numba_program import Programs
+
+HIDDEN = ["relu", "tanh", "sigmoid", "identity"]
+OUTPUTS = [
+    ("softmax", losses.SoftmaxCrossEntropy()),
+    ("softmax", losses.ClippedSoftmaxCrossEntropy()),
+    ("sigmoid", losses.CrossEntropy()),
+    ("sigmoid", losses.ClippedCrossEntropy()),
+    ("identity", losses.SquaredError()),
+]
+RULES = ["gradient_descent", "momentum", "nesterov", "adam"]
+
+
+@pytest.fixture(params=["single", "stacked", "stacked, own examples"])
+def kind(request):
+    return request.param
+
+
+def epoch_of(step, kind, dtype, *, l2=0.1, weights=None, seed=0, steps=4, m=7, keys=()):
+    """Return a function that gives fresh carry, batches and data of an epoch, rows in memory as an estimator's."""
+    architecture, optimizer = step.architecture, step.optimizer
+    leading = () if kind == "single" else (3,)
+    inputs, outputs = architecture.sizes[0], architecture.sizes[-1]
+
+    def make():
+        random = np.random.RandomState(seed)
+        theta = random.normal(size=(*leading, architecture.n_parameters)).astype(dtype)
+        x = random.normal(size=(11, inputs)).astype(dtype).T
+        y = random.uniform(size=(11, outputs)).astype(dtype)
+        y[:8] = np.eye(outputs)[random.randint(outputs, size=8)]  # the others are soft
+        own = kind == "stacked, own examples"
+        examples = random.randint(11, size=(steps, *leading, m) if own else (steps, m))
+        numbers = [optimizer.rates(number, 0.01) for number in range(1, steps + 1)]
+        rates = [np.asarray(rate, dtype) for rate in zip(*numbers, strict=True)]
+        if leading:
+            rates = [np.tile(rate[:, None, None], (1, *leading, 1)) for rate in rates]
+        carry = (theta, optimizer.start(xp, theta), np.zeros(leading, dtype))
+        return carry, (examples, *keys, *rates), (x, y.T, weights, l2)
+
+    return make
+
+
+def compare(step, make, dtype, *, recorded=True):
+    """Run two epochs as a program and by the reference."""
+    carry, batches, data = make()
+    programs = Programs(step)
+    for _ in range(2):
+        program = programs.find(carry, batches, data)
+        assert (program is not None) == recorded
+        if program is None:
+            return
+        carry = program.run(carry, batches, lambda: False)
+    plain, batches, data = make()
+    epoch = Backend.compile(get_backend("numpy"), step)
+    for _ in range(2):
+        plain = epoch(plain, batches, data, lambda: False)
+    tolerance = {"float64": 1e-12, "float32": 2e-4}[dtype]
+    pairs = [(carry[0], plain[0]), (carry[2], plain[2]), *zip(carry[1], plain[1], strict=True)]
+    for mine, theirs in pairs:
+        scale = max(1.0, np.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale)
+        assert mine.dtype == dtype
+
+
+def step_of(hidden="relu", output="softmax", loss=None, rule="adam", **more):
+    loss = loss or losses.ClippedSoftmaxCrossEntropy()
+    chosen = (activations.get(hidden), activations.get(hidden), activations.get(output))
+    optimizer = optimizers.get(rule, learning_rate=0.01)
+    return TrainingStep(Architecture((4, 6, 5, 3), chosen, loss), optimizer, **more)
+
+
+@pytest.mark.parametrize(
+    ("output", "loss"), OUTPUTS, ids=lambda value: getattr(value, "name", value)
+)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_a_program_computes_what_the_step_says(hidden, output, loss, kind, dtype):
+    step = step_of(hidden, output, loss)
+    l2 = 0.1 if kind == "single" else np.asarray([0.0, 0.1, 0.5], dtype)
+    compare(step, epoch_of(step, kind, dtype, l2=l2), dtype)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_its_optimizers(rule, kind, dtype):
+    step = step_of("tanh", rule=rule)
+    compare(step, epoch_of(step, kind, dtype), dtype)
+
+
+@pytest.mark.parametrize("l2", [None, 0.0])
+def test_without_decay(l2, dtype):
+    step = step_of()
+    compare(step, epoch_of(step, "single", dtype, l2=l2), dtype)
+
+
+def test_a_minibatch_that_estimates_the_whole_cost(kind, dtype):
+    step = step_of(whole=True)
+    compare(step, epoch_of(step, kind, dtype), dtype)
+
+
+def test_networks_with_rules_of_their_own(dtype):
+    """β₁ of each network its own, as data."""
+    step = step_of()
+    make = epoch_of(step, "stacked", dtype)
+
+    def with_settings():
+        carry, batches, data = make()
+        own = {"optimizer": {"beta_1": np.asarray([[0.5], [0.8], [0.9]], dtype)}}
+        return carry, batches, (*data, own)
+
+    compare(step, with_settings, dtype)
+
+
+def test_wide_examples_are_not_copied(dtype, monkeypatch):
+    monkeypatch.setattr("gpunet.backends.numba_program.Recorder.small", 8)
+    step = step_of()
+    compare(step, epoch_of(step, "single", dtype), dtype)
+    compare(step, epoch_of(step, "stacked, own examples", dtype), dtype)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hidden": "gelu"},
+        {"hidden": "maxout:2"},
+        {"output": "tanh", "loss": losses.SquaredError()},
+        {"output": "exp", "loss": losses.Poisson()},
+        {"rule": "nadam"},
+    ],
+    ids=str,
+)
+def test_what_has_no_formula_is_left_to_others(changed, dtype):
+    step = step_of(**changed)
+    compare(step, epoch_of(step, "single", dtype), dtype, recorded=False)
+
+
+def test_examples_in_another_order_are_left_to_others(dtype):
+    step = step_of()
+    make = epoch_of(step, "single", dtype)
+
+    def as_columns():
+        carry, batches, (x, *rest) = make()
+        return carry, batches, (np.ascontiguousarray(x), *rest)
+
+    compare(step, as_columns, dtype, recorded=False)
+
+
+def test_it_is_recorded_anew_for_other_data(dtype):
+    step = step_of()
+    carry, batches, data = epoch_of(step, "single", dtype)()
+    programs = Programs(step)
+    first = programs.find(carry, batches, data)
+    assert programs.find(carry, batches, data) is first
+    x, *rest = data
+    assert programs.find(carry, batches, (x.copy(order="F"), *rest)) is not first
+
+
+def test_it_can_be_stopped_between_minibatches(dtype):
+    step = step_of()
+    carry, batches, data = epoch_of(step, "single", dtype)()
+    program = Programs(step).find(carry, batches, data)
+    program._steps = 1  # as for a large network
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) > 2
+
+    stopped = program.run(carry, batches, stop)
+    plain, batches, data = epoch_of(step, "single", dtype)()
+    two = tuple(array[:2] for array in batches)
+    plain = Backend.compile(get_backend("numpy"), step)(plain, two, data, lambda: False)
+    np.testing.assert_allclose(stopped[0], plain[0], rtol=0, atol=2e-5)
+    assert len(asked) == 3
+
+
+def test_numbers_that_are_not_finite_stay_so(dtype):
+    step = step_of("sigmoid")
+    make = epoch_of(step, "single", dtype)
+
+    def diverged():
+        carry, batches, data = make()
+        carry[0][3] = np.nan
+        carry[0][7] = np.inf
+        return carry, batches, data
+
+    carry, batches, data = diverged()
+    ended = Programs(step).find(carry, batches, data).run(carry, batches, lambda: False)
+    assert not np.isfinite(ended[2])
+
+
+def test_a_fit_takes_it_where_it_is_worth_it(monkeypatch):
+    taken = []
+    find = Programs.find
+    monkeypatch.setattr(
+        Programs, "find", lambda self, *args: taken.append(find(self, *args)) or taken[-1]
+    )
+    random = np.random.RandomState(0)
+    X, y = random.normal(size=(2000, 5)), random.randint(3, size=2000)
+    model = MLPClassifier((8,), max_iter=3, random_state=0, batch_size=50, tol=0.0)
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        curve = model.fit(X, y).loss_curve_
+    assert len(taken) == 3
+    assert taken[0] is taken[1] is not None
+    monkeypatch.setenv("GPUNET_NUMBA", "0")
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        plain = model.fit(X, y).loss_curve_
+    assert len(taken) == 3
+    np.testing.assert_allclose(curve, plain, rtol=1e-12)
