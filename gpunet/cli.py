@@ -37,6 +37,8 @@ FAILURES = (
 
 INTERRUPTED = 130
 MODEL = "model.safetensors"
+LARGEST_SEED = 2**32 - 1
+"""NumPy's `RandomState`, which draws the weights, takes no larger one."""
 
 
 class Task(enum.StrEnum):
@@ -199,7 +201,10 @@ def train(  # noqa: PLR0917  # the options of a command
     seed: Annotated[
         int,
         typer.Option(
-            min=0, help="For the split, the weights and the shuffles.", rich_help_panel=TRAINING
+            min=0,
+            max=LARGEST_SEED,
+            help="For the split, the weights and the shuffles.",
+            rich_help_panel=TRAINING,
         ),
     ] = 0,
     precision: Annotated[
@@ -236,6 +241,7 @@ def train(  # noqa: PLR0917  # the options of a command
     if target is None:
         raise typer.BadParameter(f"say which column of {data} to predict.", param_hint="--target")
     folder = out or Path("runs") / table.name
+    _require_folder(folder)
     with console.status(f"reading {data}"):
         sets = prepare(
             table,
@@ -275,11 +281,24 @@ def train(  # noqa: PLR0917  # the options of a command
         raise typer.Exit(INTERRUPTED)
 
 
+def _require_folder(folder: Path) -> None:
+    """Refuse what can't become a run's folder, before the training whose results it would lose."""
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(
+                f"Can't write to the folder {str(folder)!r}: {str(part)!r} is a file; give another with --out."
+            )
+
+
 def _load(model: Path, backend: str | None, device: str | None) -> tuple[Network, Preparation]:
     """Load a model that was trained on a table, from its file or its run's folder."""
     from gpunet import persistence  # only what a command needs
 
     file = model / MODEL if model.is_dir() else model
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no model file {str(file)!r}: give one that gpunet train wrote, or its folder."
+        )
     saved = persistence.load(file, backend=backend, device=device)
     if saved.preparation is None:
         raise ValueError(
@@ -357,7 +376,9 @@ def check(  # noqa: PLR0917  # the options of a command
     l2: Annotated[float, typer.Option("--l2", "--lambda", min=0.0, help="λ.")] = 0.0,
     init: Annotated[str, typer.Option(help="Initial weights.")] = "xavier",
     examples: Annotated[int, typer.Option(min=1, help="How many random examples.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="For weights and examples.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="For weights and examples.")
+    ] = 0,
     backend: Annotated[str | None, BACKEND] = None,
     device: Annotated[str | None, DEVICE] = None,
 ) -> None:

@@ -151,7 +151,7 @@ def load(
         ``custom`` doesn't give.
     """
     chosen = get_backend(backend, device)
-    if not os.path.exists(path):
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file {os.fspath(path)!r}.")
     header, thetas = _read(path)
     try:

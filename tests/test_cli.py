@@ -1,6 +1,7 @@
 """The command line: what a person types, reads, and finds in a folder."""
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -429,7 +430,11 @@ GOOD = ["x,y", *["1,a", "2,b"] * 20]
         ([""], TRAIN, "data.csv is empty"),
         ([*GOOD, "1,2,3"], TRAIN, "row 41, the header not counted, has 3 values .* 2 columns"),
         (["x,y", "1,2.5", "2,1", "4,3"] * 1, f"{TRAIN} --loss cross_entropy", "is for classes"),
-        (GOOD, f"{TRAIN} --out data.csv", "File exists"),
+        (["x,y", "1,1", "2,2", "3,3"], TRAIN, "3 different values .* use the task 'regression'"),
+        (["x,y,y", "1,a,a", "2,b,b"], TRAIN, "data.csv has several columns called 'y'"),
+        (GOOD, f"{TRAIN} --test 0.5 --validation 0.5", "No row is left .* shares smaller"),
+        (GOOD, f"{TRAIN} --out data.csv/run", "'data.csv' is a file; give another with --out"),
+        (GOOD, f"{TRAIN} --out data.csv", "'data.csv' is a file; give another with --out"),
     ],
 )
 def test_bad_input_is_one_sentence(lines, command, message, gpunet_):
@@ -457,6 +462,8 @@ def test_a_gpu_where_there_is_none_is_one_sentence(gpunet_, monkeypatch):
     [
         ("train iris --l2 -1", "--l2"),
         ("train iris --epochs 0", "--epochs"),
+        (f"train iris --seed {2**32}", "--seed"),
+        (f"check 3 2 --seed {2**32}", "--seed"),
         ("train iris --hidden wide", "give sizes such as 100 or 64,32"),
         ("train iris --task ranking", "--task"),
         ("train iris --precision float16", "--precision"),
@@ -504,7 +511,11 @@ def test_bad_data_to_predict_is_one_sentence(lines, message, trained, gpunet_):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("predict nothing mixed.csv --out p.csv", "no model file 'nothing'"),
+        ("predict nothing mixed.csv --out p.csv", "no model file 'nothing': give one that gpunet"),
+        ("predict empty mixed.csv --out p.csv", "no model file 'empty/model.safetensors': give"),
+        ("predict folders mixed.csv --out p.csv", "no model file 'folders/model.safetensors'"),
+        ("predict cut mixed.csv --out p.csv", "cut isn't a gpunet model, or it is cut off"),
+        ("predict run empty --out p.csv", "No data 'empty', which is a folder: expected a CSV"),
         ("predict mixed.csv mixed.csv --out p.csv", "mixed.csv isn't a gpunet model"),
         ("predict foreign mixed.csv --out p.csv", "foreign isn't a gpunet model: it holds tensors"),
         ("predict newer mixed.csv --out p.csv", "newer was written by a newer gpunet"),
@@ -521,9 +532,59 @@ def test_a_bad_model_is_one_sentence(command, message, gpunet_):
     save_file({"w": np.zeros(1)}, "foreign")
     save_file({"w": np.zeros(1)}, "newer", {"gpunet": json.dumps({"version": 99})})
     gpunet.Network([2, 1]).save("alone")
+    Path("empty").mkdir()
+    Path("folders/model.safetensors").mkdir(parents=True)
+    Path("cut").write_bytes(Path("alone").read_bytes()[:-1])
     code, _, err = gpunet_(command)
     assert code == 1
     assert re.match(f"error: .*{message}", err)
+    assert err.count("\n") == 1
+
+
+def damaged_parquet(path):
+    """Write a file whose footer can be read and whose rows can't."""
+    parquet.write_table(pa.table({"x": np.arange(99.0)}), path)
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[:4] + bytes(96) + content[100:])
+
+
+def damaged_npz(path):
+    np.savez_compressed(path, X=np.eye(99), y=np.arange(99) % 2)
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[:90] + bytes(30) + content[120:])
+
+
+def cut_gzip(path):
+    content = gzip.compress(
+        "\n".join(["x,target", *(f"{i},{i % 2}" for i in range(9999))]).encode()
+    )
+    Path(path).write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        (
+            "data.parquet",
+            damaged_parquet,
+            "can't be read as Parquet: it is damaged, cut off, or no",
+        ),
+        ("data.parquet", lambda path: Path(path).touch(), "can't be read as Parquet"),
+        ("data.csv.gz", cut_gzip, "can't be read as CSV: it is damaged, cut off, or no CSV"),
+        ("data.csv", lambda path: Path(path).write_bytes(b"\xb2,x\n1,2\n"), "save it as UTF-8"),
+        ("data.npz", damaged_npz, "isn't an NPZ file of plain arrays, or it is damaged"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train {} --target x", "predict run {} --out p.csv"])
+def test_a_damaged_file_is_named(command, name, write, message, gpunet_):
+    network = gpunet.Network([1, 1], loss="squared_error")
+    Path("run").mkdir()
+    preparation = Preparation("y", "regression", (Number("x", 0.0, 1.0),), ())
+    persistence.save("run/model.safetensors", network, preparation)
+    write(name)
+    code, _, err = gpunet_(command.format(name))
+    assert code == 1
+    assert re.match(f"error: {re.escape(name)} .*{message}", err)
     assert err.count("\n") == 1
 
 

@@ -172,6 +172,8 @@ def test_a_loss_of_ones_own_is_refused(path):
 
 
 def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model file"):
+        load(tmp_path)  # a folder
     with pytest.raises(FileNotFoundError, match=r"no model file '.*nothing.safetensors'"):
         load(tmp_path / "nothing.safetensors", backend="numpy")
 

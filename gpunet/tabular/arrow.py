@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class CSV(Table):
     Raises
     ------
     ValueError
-        When it is read: if it is empty, has rows of different lengths, or isn't UTF-8.
+        When it is read: if it is empty, has rows of different lengths, isn't UTF-8, or is damaged.
     """
 
     block_size = 2**20
@@ -58,7 +59,11 @@ class CSV(Table):
 
     @cached_property
     def _settled(self) -> tuple[tuple[Column, ...], int, dict[str, Any]]:
-        """The columns, the number of rows, and the columns' types for pyarrow."""
+        with _named(self.source, "CSV"):
+            return self._settle()
+
+    def _settle(self) -> tuple[tuple[Column, ...], int, dict[str, Any]]:
+        """Return the columns, the number of rows, and the columns' types for pyarrow."""
         types: dict[str, Any] = {}
         names: list[str] = []
         while True:
@@ -125,7 +130,8 @@ class CSV(Table):
             name: pa.string() if kind == "category" or name in text else settled[name]
             for name, kind in kinds.items()
         }
-        return _convert(self.source, self._open(types, kinds), kinds)
+        with _named(self.source, "CSV"):
+            yield from _convert(self.source, self._open(types, kinds), kinds)
 
 
 class Parquet(Table):
@@ -138,15 +144,13 @@ class Parquet(Table):
     Raises
     ------
     ValueError
-        If it is none.
+        If it is none, or when it is read, if it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.source, self.name = str(path), path.stem
-        try:
+        with _named(self.source, "Parquet"):
             self._file = parquet.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path} can't be read as Parquet ({error}).") from None
         self._columns = self._checked(
             Column(field.name, _holds(field.type, field.name)) for field in self._file.schema_arrow
         )
@@ -161,8 +165,26 @@ class Parquet(Table):
 
     def batches(self, kinds: Mapping[str, Kind]) -> Iterator[Batch]:
         self.require(kinds)
-        batches = self._file.iter_batches(ROWS_AT_ONCE, columns=list(kinds))
-        return _convert(self.source, batches, kinds)
+        with _named(self.source, "Parquet"):
+            batches = self._file.iter_batches(ROWS_AT_ONCE, columns=list(kinds))
+            yield from _convert(self.source, batches, kinds)
+
+
+@contextmanager
+def _named(source: str, format_: str) -> Iterator[None]:
+    """Name the file in what pyarrow says of it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None):  # the system's own refusal has the name
+            raise
+        remedy = (
+            "save it as UTF-8"
+            if isinstance(error, UnicodeDecodeError)
+            else f"it is damaged, cut off, or no {format_}"
+        )
+        problem = str(error).strip().rstrip(".")
+        raise ValueError(f"{source} can't be read as {format_}: {remedy} ({problem}).") from None
 
 
 def _convert(source: str, batches: Iterable[Any], kinds: Mapping[str, Kind]) -> Iterator[Batch]:

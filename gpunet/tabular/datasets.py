@@ -178,9 +178,14 @@ def _task(labels: HostArray, target: str, task: str | None) -> tuple[str, tuple[
             f"Target column {target!r} has {len(values)} classes, but a binary task has 2: use the task 'multiclass'."
         )
     if len(values) > max(2, len(labels) / 2):
+        remedy = (
+            "for a regression it has to hold numbers only"
+            if labels.dtype == object
+            else "use the task 'regression'"
+        )
         raise ValueError(
             f"Target column {target!r} has {len(values)} different values in {len(labels)} rows, such as "
-            f"{short(str(values[0]))!r}: too many for classes; for a regression it has to hold numbers only."
+            f"{short(str(values[0]))!r}: too many for classes; {remedy}."
         )
     classes = list(values) if labels.dtype == object else values.tolist()
     if labels.dtype.kind == "f" and all(value.is_integer() for value in classes):
@@ -208,7 +213,7 @@ def _split(
         if len(rows) - held < 1:
             raise ValueError(
                 f"No row is left to train on: there are {m}, of which a share of {validation:g} is to validate on and "
-                f"{test:g} to test with, at least one each."
+                f"{test:g} to test with, at least one each. Make these shares smaller."
             )
         among = None if classes is None else classes[rows]
         if among is not None:

@@ -9,7 +9,9 @@ A file is never held as a whole (but for NPZ), so that it may be larger than the
 from __future__ import annotations
 
 import difflib
+import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,20 @@ Kind = Literal["number", "category", "label"]
 
 BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 """scikit-learn's data sets that need no download; their target column is called ``target``."""
+
+NPZ_FAILURES = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise for bytes that are no NPZ file, or a damaged one."""
 
 ROWS_AT_ONCE = 2**14
 MICROSECONDS_A_DAY = 86_400e6
@@ -243,8 +259,10 @@ def open_table(data: str | PathLike[str]) -> Table:
         return _bundled(str(data))
     path = Path(data)
     if not path.is_file():
+        found = ", which is a folder" if os.path.isdir(data) else ""
         raise FileNotFoundError(
-            f"No data {str(data)!r}: expected a CSV, Parquet or NPZ file, or one of the data sets {', '.join(BUNDLED)}."
+            f"No data {str(data)!r}{found}: expected a CSV, Parquet or NPZ file, or one of the data sets "
+            f"{', '.join(BUNDLED)}."
         )
     if path.suffix.lower() == ".npz":
         return _npz(path)
@@ -275,12 +293,14 @@ def _bundled(name: str) -> Arrays:
 def _npz(path: Path) -> Arrays:
     """Return the arrays X (m, s_1), y (m,) if it is there, and feature_names (s_1,) if they are."""
     expected = "an NPZ file has the arrays X (m, n), y (m,) and, if you like, feature_names (n,)"
-    try:
-        # a pickle may hold code
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("X", "y", "feature_names") if name in file}
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
-        raise ValueError(f"{path} isn't an NPZ file of plain arrays: {expected}.") from None
+    with path.open("rb") as opened:
+        try:
+            with np.load(opened, allow_pickle=False) as file:  # a pickle may hold code
+                arrays = {name: file[name] for name in ("X", "y", "feature_names") if name in file}
+        except NPZ_FAILURES:
+            raise ValueError(
+                f"{path} isn't an NPZ file of plain arrays, or it is damaged: {expected}."
+            ) from None
     X = arrays.get("X")
     if X is None or X.ndim != 2:
         found = "no array X" if X is None else f"an X of shape {X.shape}"
