@@ -29,6 +29,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import gpunet
 from gpunet import MLPClassifier, MLPRegressor
 from gpunet.backend import BackendUnavailableError, get_backend
+from gpunet.estimators.parameters import SOLVERS as OURS
 from gpunet.training import Epochs
 
 pytestmark = [
@@ -284,6 +285,13 @@ class TestCorners:
         ours.fit(X_IRIS, Y_IRIS).set_params(**changed)
         with pytest.raises(ValueError, match=r"go on with the fitted coefs_ of the shapes"):
             ours.fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize("solver", [name for name in OURS if name != "lbfgs"])
+    def test_partial_fit_needs_no_fit_before_it(self, solver):
+        settings = {"solver": solver, "hidden_layer_sizes": (5,), "random_state": 0}
+        fitted = MLPRegressor(**settings, max_iter=1).fit(X_DIABETES, Y_DIABETES)
+        begun = MLPRegressor(**settings).partial_fit(X_DIABETES, Y_DIABETES)
+        np.testing.assert_array_equal(begun.coefs_[0], fitted.coefs_[0])
 
     def test_partial_fit_with_another_solver_starts_its_memory_anew(self):
         _, ours = pair("classifier")

@@ -249,9 +249,9 @@ class StochasticFit:
         state = TrainingState(theta, estimator._random_state)
         slots, step = getattr(estimator, "_optimizer_state", (None, 0))
         # another solver than the last fit's has another memory, and starts anew
-        if incremental and len(slots or ()) == self._n_slots:
+        if incremental and slots is not None and len(slots) == self._n_slots:
             asarray = self._backend.asarray
-            state.slots = tuple(asarray(slot, dtype_name(theta)) for slot in slots or ())
+            state.slots = tuple(asarray(slot, dtype_name(theta)) for slot in slots)
             state.step = step
         else:
             estimator._learning_rate = float(estimator.learning_rate_init)
