@@ -8,7 +8,7 @@ once. What a run is made of, the generator of its shuffles included, is plain da
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,9 @@ from gpunet.typing import Array, HostArray, Namespace
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
+
+LearningRate = Callable[[int], float] | float
+"""An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
 
 Settings = dict[str, Any]
 """What each network of a stack has of its own, in place of the step's: `TrainingStep`."""
@@ -85,6 +88,13 @@ class TrainingStep:
         theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
         total = total + cost * m
         return theta, slots, total
+
+
+def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
+    """Return the learning rates of the steps with these numbers."""
+    if callable(learning_rate):
+        return map(learning_rate, numbers)
+    return [learning_rate] * len(numbers)
 
 
 def of_the_whole(xp: Namespace, data: Data, rows: Array | None) -> Data:
@@ -195,7 +205,7 @@ class Epochs:
     def run(
         self,
         state: TrainingState,
-        learning_rate: Callable[[int], float],
+        learning_rate: LearningRate,
         stop: Callable[[], bool] = lambda: False,
     ) -> Array:
         """Move the state on by an epoch and return the mean cost of its examples, on the device.
@@ -203,23 +213,23 @@ class Epochs:
         Parameters
         ----------
         state : TrainingState
-        learning_rate : callable
-            Called on the host with the number of each step, 1 for the very first.
+        learning_rate : float or callable
+            A callable is called on the host with the number of each step, 1 for the very first.
         stop : callable
             Asked before each step whether to end the epoch here; a compiled epoch asks once.
         """
-        xp = self._backend.xp
+        xp, theta = self._backend.xp, state.theta
         if state.slots is None:
-            state.slots = self._optimizer.start(xp, state.theta)
+            state.slots = self._optimizer.start(xp, theta)
         numbers = range(state.step + 1, state.step + 1 + self.steps)
-        steps = [self._optimizer.rates(number, learning_rate(number)) for number in numbers]
-        rates = tuple(self._like(rate, state.theta) for rate in zip(*steps, strict=True))
+        steps = map(self._optimizer.rates, numbers, of_each(learning_rate, numbers))
+        rates = tuple(self._like(rate, theta) for rate in zip(*steps, strict=True))
         if self._drops:
             if state.seed is None:
                 state.seed = int(state.random.randint(2**31 - 1))
             keys = [key_of(state.seed, number) for number in numbers]
             rates = (self._backend.asarray(keys, "int64"), *rates)
-        carry = (state.theta, state.slots, xp.zeros_like(state.theta[0]))
+        carry = (theta, state.slots, self._like(0.0, theta))
         for batches in self._batches(self._order(state), rates):
             carry = self._run(carry, batches, self._data, stop)
         state.theta, state.slots, total = carry
@@ -234,8 +244,7 @@ class Epochs:
     def _order(self, state: TrainingState) -> Array:
         """Return this epoch's examples in their order, on the device."""
         if self._shuffle:
-            drawn = state.random.permutation(self.n)
-            state.order = drawn if state.order is None else state.order[drawn]
+            state.order = state.random.permutation(self.n if state.order is None else state.order)
             order = self._backend.asarray(state.order)
         else:
             xp = self._backend.xp
@@ -246,17 +255,17 @@ class Epochs:
 
     def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the full batches as rows of one array, then the partial last one."""
-        full = self.n // self.batch_size
+        reshape, full = self._backend.xp.reshape, self.n // self.batch_size
+        if full == self.steps:
+            return [(reshape(order, (full, self.batch_size)), *rates)]
         whole = full * self.batch_size
-        parts = [
+        return [
             (
-                self._backend.xp.reshape(order[:whole], (full, self.batch_size)),
-                *(rate[:full] for rate in rates),
-            )
+                reshape(order[:whole], (full, self.batch_size)),
+                *[rate[:full] for rate in rates],
+            ),
+            (order[None, whole:], *[rate[full:] for rate in rates]),
         ]
-        if whole < self.n:
-            parts.append((order[None, whole:], *(rate[full:] for rate in rates)))
-        return parts
 
 
 def train(

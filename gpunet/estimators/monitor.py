@@ -51,11 +51,13 @@ class Monitor:
     def end(self, record: dict[str, float], theta: Any) -> bool:
         """Write an epoch's record and tell of it; return whether somebody wants training to end."""
         estimator = self._estimator
+        history = estimator.history_
         seconds = time.perf_counter() - self._started
-        record = {"epoch": len(estimator.history_) + 1, **record, "seconds": seconds}
-        estimator.history_.append(record)
-        answers = [callback(record) for callback in estimator.callbacks]  # all of them are told
-        stop = any(answers)
+        record = {"epoch": len(history) + 1, **record, "seconds": seconds}
+        history.append(record)
+        stop = False
+        for callback in estimator.callbacks:  # all of them are told
+            stop = bool(callback(record)) or stop
         if self._task is not None:
             ended = self._task.call_on_fit_task_end(
                 **self._about, reconstruction_attributes=lambda: self._fitted(theta)

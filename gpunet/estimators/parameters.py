@@ -28,6 +28,7 @@ HIDDEN_ACTIVATIONS = (
     "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "maxout", "gelu", "silu"
 )  # fmt: skip
 SCHEDULES = ("cosine", "one_cycle", "steps", "warm_up")
+_SCHEDULES = {name: schedules.get(name) for name in SCHEDULES}
 
 CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -266,9 +267,9 @@ def optimizer_of(estimator: Any) -> Optimizer:
 
 def schedule_of(spec: str | Schedule) -> Schedule | None:
     """Return the schedule, None for scikit-learn's own three."""
-    if isinstance(spec, Schedule) or spec in SCHEDULES:
-        return schedules.get(spec)
-    return None
+    if isinstance(spec, Schedule):
+        return spec
+    return _SCHEDULES.get(spec)
 
 
 def check(estimator: Any, hidden: Sequence[Any], *, validation: bool) -> None:

@@ -90,7 +90,6 @@ class StackedFit:
             while any(k is not None for k in self._alive) and not stop():
                 for k, member in zip(self._alive, stack.members, strict=True):
                     if k is not None:
-                        self._rules[k].before_epoch()
                         member.learning_rate = self._rules[k].learning_rate
                 costs = stack.run(stop)
                 if stop():
@@ -103,27 +102,32 @@ class StackedFit:
                 ]
                 if best is not None:
                     best = self._best(best)
-                self._finish(going, stack.theta if best is None else best, errors)
-                best = self._part(best)
+                if not all(going):
+                    self._finish(going, stack.theta if best is None else best, errors)
+                    best = self._part(best)
                 if after_epoch is not None:
                     after_epoch(alive)
         return errors
 
     def _records(self, costs: Array) -> list[dict[str, float]]:
         """Return what is known of an epoch, all read from the device at once."""
-        xp, told = self._backend.xp, {"loss": costs}
-        if self._held is not None:
-            x, y, weights = self._held
-            theta, estimator = self._stack.theta, self._prepared[0].estimator
-            _, h = hypothesis(self._architecture, theta, x, self._backend.primitives)
-            rows = estimator._scored_rows()
-            h, y = h[..., rows, :], y[..., rows, :]
-            classes = getattr(estimator, "classes_", None)
-            if classes is not None and classes.shape[0] == 1:
-                h = xp.zeros_like(h)  # where there is one class, it is predicted whatever h says
-            told["validation_score"] = score(xp, estimator._task(), h, y, weights)
-        numbers = self._backend.to_host(xp.stack([*told.values()])).T.tolist()
-        return [dict(zip(told, each, strict=True)) for each in numbers]
+        backend = self._backend
+        if self._held is None:
+            return [{"loss": loss} for loss in backend.to_host(costs).tolist()]
+        x, y, weights = self._held
+        xp, theta, estimator = backend.xp, self._stack.theta, self._prepared[0].estimator
+        _, h = hypothesis(self._architecture, theta, x, backend.primitives)
+        rows = estimator._scored_rows()
+        h, y = h[..., rows, :], y[..., rows, :]
+        classes = getattr(estimator, "classes_", None)
+        if classes is not None and classes.shape[0] == 1:
+            h = xp.zeros_like(h)  # where there is one class, it is predicted whatever h says
+        scores = score(xp, estimator._task(), h, y, weights)
+        losses, scores = backend.to_host(xp.stack([costs, scores])).tolist()
+        return [
+            {"loss": loss, "validation_score": right}
+            for loss, right in zip(losses, scores, strict=True)
+        ]
 
     def _best(self, best: Array) -> Array:
         """Return the parameters with the best validation scores so far, (members, P)."""

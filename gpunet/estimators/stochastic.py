@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -15,7 +16,7 @@ from gpunet.estimators.parameters import dropout_of, optimizer_of, schedule_of
 from gpunet.estimators.placement import Placement
 from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.runs import Interruption
-from gpunet.training import Data, Epochs, TrainingState
+from gpunet.training import Data, Epochs, LearningRate, TrainingState
 from gpunet.typing import Array
 
 
@@ -30,6 +31,19 @@ def batch_size_of(estimator: Any, n: int) -> int:
             stacklevel=6,
         )
     return int(min(batch_size, n))
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A schedule's learning rates; equal for the same schedule, so that a stack computes them once."""
+
+    first: float
+    factor: Callable[[int, int], float]
+    total: int
+
+    def __call__(self, step: int) -> float:
+        """Return that of a step."""
+        return self.first * self.factor(step, self.total)
 
 
 class Rules:
@@ -69,37 +83,30 @@ class Rules:
         estimator.n_iter_ = 0
 
     @property
-    def learning_rate(self) -> Callable[[int], float] | float:
-        """The next epoch's: a number, or a function of the step's."""
-        schedule, total = self._schedule, self._total
-        if schedule is None:
+    def learning_rate(self) -> LearningRate:
+        """The next epoch's."""
+        if self._schedule is None:
             return float(self._estimator._learning_rate)
         first = float(self._estimator.learning_rate_init)
-        return lambda step: first * schedule.factor(step, total)
+        return _Planned(first, self._schedule.factor, self._total)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step number 1, 2, ..."""
         rate = self.learning_rate
         return rate if isinstance(rate, float) else rate(step)
 
-    def before_epoch(self) -> None:
-        """Tell of it."""
-        self._monitor.begin()
-
     def after_epoch(self, record: dict[str, float], theta: Array, step: int) -> bool:
-        """Note what is known of an epoch that has ended with θ and step number ``step``; return whether to go on."""
+        """Note what is known of an epoch that has ended with θ and step number ``step``; return whether to go on.
+
+        Consumes the record.
+        """
         estimator = self._estimator
         self._note(record)
         estimator.t_ += self._n
-        self.improved = bool(
-            estimator.early_stopping
-            and estimator.validation_scores_[-1] > estimator.best_validation_score_
-        )
-        if self.improved:
-            estimator.best_validation_score_ = estimator.validation_scores_[-1]
-        if self._monitor.end({**record, "learning_rate": self.rate(step)}, theta):
+        record["learning_rate"] = self.rate(step)
+        if self._monitor.end(record, theta):
             return False
-        if self._descends and estimator.learning_rate == "invscaling":
+        if estimator.learning_rate == "invscaling" and self._descends:
             scale = (estimator.t_ + 1) ** estimator.power_t
             estimator._learning_rate = estimator.learning_rate_init / scale
         if estimator._no_improvement_count > estimator.n_iter_no_change:
@@ -123,12 +130,12 @@ class Rules:
 
     def _note(self, record: dict[str, float]) -> None:
         """Note an epoch's loss and score and whether it improved."""
-        estimator = self._estimator
-        estimator.loss_ = record["loss"]
+        estimator, loss = self._estimator, record["loss"]
+        estimator.loss_ = loss
         estimator.n_iter_ += 1
-        estimator.loss_curve_.append(estimator.loss_)
+        estimator.loss_curve_.append(loss)
         if estimator.verbose:
-            print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")  # noqa: T201
+            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")  # noqa: T201
         if self._held and not math.isfinite(record["validation_score"]):
             record["validation_score"] = math.nan
         if estimator.early_stopping:
@@ -136,10 +143,16 @@ class Rules:
             estimator.validation_scores_.append(last)
             if estimator.verbose:
                 print(f"Validation score: {last:f}")  # noqa: T201
-            worse = last < estimator.best_validation_score_ + estimator.tol
+            best = estimator.best_validation_score_
+            worse = last < best + estimator.tol
+            self.improved = last > best
+            if self.improved:
+                estimator.best_validation_score_ = last
         else:
-            worse = estimator.loss_ > estimator.best_loss_ - estimator.tol
-            estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+            best = estimator.best_loss_
+            worse = loss > best - estimator.tol
+            if loss < best:
+                estimator.best_loss_ = loss
         estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
 
     def _is_stopping(self) -> bool:
@@ -226,8 +239,8 @@ class StochasticFit:
                 return cut
 
             for _ in range(estimator.max_iter):
-                rules.before_epoch()
-                cost = epochs.run(state, rules.rate, stop)
+                self._monitor.begin()
+                cost = epochs.run(state, rules.learning_rate, stop)
                 if not cut:  # a compiled epoch has run to its end
                     record = self._evaluate(cost, state.theta)
                     go_on = rules.after_epoch(record, state.theta, state.step)

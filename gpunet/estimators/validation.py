@@ -125,8 +125,10 @@ class Evaluation:
 
     def __call__(self, cost: Array, theta: Array) -> dict[str, float]:
         """Return the loss and what else is asked for, all read from the device at once."""
-        xp, held = self._place.backend.xp, self._validation
+        backend, held = self._place.backend, self._validation
         track = self._estimator.track_scores
+        if held is None and not track:
+            return {"loss": float(backend.to_host(cost))}
         told = {"loss": cost}
         if held is not None and (track or self._scorer is None):
             z, h = self._hypothesis(theta, held.x)
@@ -136,7 +138,7 @@ class Evaluation:
                 told["validation_loss"] = self._cost(z, h, held.y, held.weights)
         if track:
             told["score"] = self._training_score(theta)
-        numbers = self._place.backend.to_host(xp.stack([*told.values()])).tolist()
+        numbers = backend.to_host(backend.xp.stack([*told.values()])).tolist()
         record = dict(zip(told, numbers, strict=True))
         if held is not None and self._scorer is not None:
             record["validation_score"] = self._scored(theta, held)
