@@ -42,7 +42,10 @@ class Optimizer:
         return learning_rate
 
     def rates(self, step: int, learning_rate: float) -> tuple[float, ...]:
-        """Return all the numbers that `update` takes for a step: `rate`, and what else depends on it."""
+        """Return all the numbers that `update` takes for a step: `rate`, and what else depends on it.
+
+        Each is proportional to the learning rate.
+        """
         return (self.rate(step, learning_rate),)
 
     def update(

@@ -11,16 +11,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer
-from gpunet.training import Settings, TrainingStep
+from gpunet.training import LearningRate, Settings, TrainingStep, of_each
 from gpunet.typing import Array, HostArray
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -57,7 +60,7 @@ class Member:
     weights: Array | None = None
     dropout: tuple[float, ...] = ()
     clip: float | None = None
-    learning_rate: Callable[[int], float] | float = 0.0
+    learning_rate: LearningRate = 0.0
 
 
 @dataclass(eq=False)
@@ -71,8 +74,8 @@ class _Lane:
 
     def shuffle(self) -> HostArray:
         """Return the examples in the next epoch's order: each shuffle shuffles the last one's."""
-        drawn = self.random.permutation(self.rows.shape[0])
-        self.order = drawn if self.order is None else self.order[drawn]
+        n = self.rows.shape[0]
+        self.order = self.random.permutation(n if self.order is None else self.order)
         return self.rows[self.order]
 
 
@@ -126,16 +129,17 @@ class Stack:
         self.theta = xp.stack([member.theta for member in members])
         self.slots = first.optimizer.start(xp, self.theta)
         self._lanes, self._lane = _lanes(members, shuffle=shuffle)
+        # The learning rate comes with every step, so that it is no part of the program.
+        rules = [dataclasses.replace(member.optimizer, learning_rate=1.0) for member in members]
+        self._rules, self._rule = _distinct(rules)
         self._x, self._y, self._own = x, y, self._settings()
         l2 = {member.l2 for member in members}
         self._l2 = self._like([m.l2 for m in members]) if len(l2) > 1 else first.l2
         self._weights = first.weights
         if any(member.weights is not first.weights for member in members):
             self._weights = xp.stack([member.weights for member in members])
-        # The learning rate comes with every step, so that it is no part of the program.
-        optimizer = dataclasses.replace(first.optimizer, learning_rate=1.0)
         drops = first.dropout if any(first.dropout) else ()
-        self._run = backend.compile(TrainingStep(architecture, optimizer, drops, first.clip))
+        self._run = backend.compile(TrainingStep(architecture, rules[0], drops, first.clip))
 
     def _settings(self) -> Settings:
         """Return the members' own numbers where they differ."""
@@ -171,7 +175,7 @@ class Stack:
         if any(self.members[0].dropout):
             rates = (self._keys(numbers), *rates)
         data = (self._x, self._y, self._weights, self._l2, self._own)
-        carry = (self.theta, self.slots, self._backend.xp.zeros_like(self.theta[:, 0]))
+        carry = (self.theta, self.slots, self._like([0.0] * len(self.members)))
         for batches in self._batches(self._order(), rates):
             carry = self._run(carry, batches, data, stop)
         self.theta, self.slots, total = carry
@@ -179,28 +183,24 @@ class Stack:
         return total / self.n
 
     def _rates(self, numbers: range) -> tuple[Array, ...]:
-        """Return the optimizers' rates, (steps, members, 1) each."""
-        known: dict[Any, int] = {}
-        columns: list[list[tuple[float, ...]]] = []
-        which: list[int] = []
-        for k, member in enumerate(self.members):
-            rate, optimizer = member.learning_rate, member.optimizer
-            key = (optimizer, rate) if isinstance(rate, float) else k
-            if key not in known:
-                known[key] = len(columns)
-                each = [rate if isinstance(rate, float) else rate(number) for number in numbers]
-                columns.append(
-                    [
-                        optimizer.rates(number, now)
-                        for number, now in zip(numbers, each, strict=True)
-                    ]
-                )
-            which.append(known[key])
-        # by those that differ, step and rate; then by rate, step and member
-        table = self._backend.xp.permute_dims(self._like(columns), (2, 1, 0))
+        """Return the optimizers' rates, (steps, members, 1) each; equal ones are computed once."""
+        factors = [  # of the learning rate: by rule, rate and step
+            [*zip(*(rule.rates(number, 1.0) for number in numbers), strict=True)]
+            for rule in self._rules
+        ]
+        learning_rates = [member.learning_rate for member in self.members]
+        known, which = _distinct([*zip(self._rule, learning_rates, strict=True)])
+        steps = [[*of_each(learning_rate, numbers)] for _, learning_rate in known]
         chosen = self._backend.asarray(which, "int64")
-        table = self._backend.xp.take(table, chosen, axis=2)
-        return tuple(table[i, :, :, None] for i in range(table.shape[0]))
+        rates = []
+        for i in range(len(factors[0])):
+            columns = [
+                map(operator.mul, factors[rule][i], each)
+                for (rule, _), each in zip(known, steps, strict=True)
+            ]
+            table = self._like([*zip(*columns, strict=True)])
+            rates.append(self._backend.xp.take(table, chosen, axis=1)[..., None])
+        return tuple(rates)
 
     def _keys(self, numbers: range) -> Array:
         """Return dropout's keys, (steps, members)."""
@@ -217,8 +217,8 @@ class Stack:
         orders = [lane.shuffle() if self._shuffle else lane.rows for lane in self._lanes]
         if len(orders) == 1:
             return asarray(orders[0])
-        device_orders = [asarray(order) for order in orders]
-        return xp.stack([device_orders[lane] for lane in self._lane])
+        of_lanes = xp.stack([asarray(order) for order in orders])
+        return xp.take(of_lanes, asarray(self._lane, "int64"), axis=0)
 
     def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the full batches by step, then the partial last one."""
@@ -226,7 +226,9 @@ class Stack:
         full = self.n // self.batch_size
         whole = full * self.batch_size
         shape = (*order.shape[:-1], full, self.batch_size)
-        batches = xp.moveaxis(xp.reshape(order[..., :whole], shape), -2, 0)
+        batches = xp.reshape(order[..., :whole], shape)
+        if batches.ndim > 2:  # each member has its own
+            batches = xp.permute_dims(batches, (1, 0, 2))
         parts = [(batches, *(rate[:full, ...] for rate in rates))]
         if whole < self.n:
             parts.append((order[None, ..., whole:], *(rate[full:, ...] for rate in rates)))
@@ -240,9 +242,8 @@ class Stack:
             return self._backend.xp.take(array, chosen, axis=0)
 
         self.members = [self.members[k] for k in members]
-        lanes = [self._lanes[self._lane[k]] for k in members]
-        self._lanes = list(dict.fromkeys(lanes))
-        self._lane = [self._lanes.index(lane) for lane in lanes]
+        self._lanes, self._lane = _distinct([self._lanes[self._lane[k]] for k in members])
+        self._rules, self._rule = _distinct([self._rules[self._rule[k]] for k in members])
         self.theta, self.slots = part(self.theta), tuple(part(slot) for slot in self.slots)
         if not isinstance(self._l2, float):
             self._l2 = part(self._l2)
@@ -271,12 +272,19 @@ def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], li
         generators = {id(member.random): _state(member.random) for member in members}
     keys = [(id(member.rows), generators[id(member.random)]) for member in members]
     first = dict(zip(reversed(keys), reversed(members), strict=True))
-    names = list(dict.fromkeys(keys))
+    names, which = _distinct(keys)
     lanes = [_Lane(first[key].random, first[key].rows) for key in names]
     if len(lanes) > 1:  # each a generator of its own, which goes on when its member has left
         for lane in lanes:
             lane.random = copy.deepcopy(lane.random)
-    return lanes, [names.index(key) for key in keys]
+    return lanes, which
+
+
+def _distinct(values: Sequence[T]) -> tuple[list[T], list[int]]:
+    """Return the values that differ, and which of them each one is."""
+    known: dict[T, int] = {}
+    which = [known.setdefault(value, len(known)) for value in values]
+    return list(known), which
 
 
 def _state(random: Any) -> Any:

@@ -1,5 +1,6 @@
 """Update rules against the same by hand, in NumPy and in scikit-learn; settings for many networks."""
 
+import itertools
 import math
 
 import numpy as np
@@ -260,6 +261,13 @@ class TestState:
         theta, *slots = [xp.asarray(backend.asarray(array), copy=True) for array in saved]
         theta, _ = steps(theta, tuple(slots), [3, 4, 5])
         np.testing.assert_array_equal(backend.to_host(theta), run(backend, rule)[-1])
+
+    @pytest.mark.parametrize("rule", RULES, ids=by_name)
+    def test_the_rates_are_proportional_to_the_learning_rate(self, rule):
+        """To the last bit: a stack computes them for a learning rate of 1."""
+        for step, learning_rate in itertools.product([1, 2, 7, 1000], [1e-4, 0.3, 1.7]):
+            ones = rule.rates(step, 1.0)
+            assert rule.rates(step, learning_rate) == tuple(learning_rate * one for one in ones)
 
     @pytest.mark.parametrize("rule", RULES, ids=by_name)
     def test_the_rates_are_left_as_they_were(self, backend, rule):

@@ -15,6 +15,7 @@ from gpunet.backend import BackendUnavailableError, get_backend
 from gpunet.estimators import together
 from gpunet.estimators.stacked import StackedFit
 from gpunet.estimators.together import Job, fit_all, stackable
+from gpunet.schedules import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -168,6 +169,24 @@ def test_what_is_prepared_together_shares_no_generator(monkeypatch):
     grid = {"nesterovs_momentum": [True, False], "hidden_layer_sizes": [(5,), (6,)]}
     jobs = jobs_of(MLPClassifier(**SMALL, solver="sgd"), grid, folds=FOLDS[:2])
     fit_all(jobs)
+    check_each(jobs)
+
+
+class Halving(Schedule):
+    """A schedule of one's own, compared as its base class is: any two are equal."""
+
+    def __init__(self, every):
+        self.every = every
+
+    def factor(self, step, total):
+        return 0.5 ** (step // self.every)
+
+
+def test_schedules_of_ones_own(alone):
+    grid = {"learning_rate": [Halving(2), Halving(7), "cosine"], "learning_rate_init": [1e-3, 1e-2]}
+    jobs = jobs_of(MLPClassifier(**SMALL), grid, folds=FOLDS[:2])
+    fit_all(jobs)
+    assert not alone
     check_each(jobs)
 
 
