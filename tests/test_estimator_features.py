@@ -43,8 +43,8 @@ class TestTransform:
         )
         primitives = gpunet.get_backend("numpy").primitives
         both = primitives, lambda xp, z, a: xp.concat([z, a])
-        (whole,) = perceptron._forward(*x, X_IRIS.T, *both)
-        parts = perceptron._forward(*x, X_IRIS.T, *both, at_once=16 * 7)
+        (whole,) = perceptron.forward(*x, X_IRIS.T, *both)
+        parts = perceptron.forward(*x, X_IRIS.T, *both, at_once=16 * 7)
         assert {part.shape[1] for part in parts} == {7, 3}
         np.testing.assert_allclose(np.concat(parts, axis=1), whole, atol=1e-13)
         rows = Placement(gpunet.get_backend("numpy"), host=True).rows(parts)

@@ -64,12 +64,12 @@ class TestScoring:
 
     def test_predictions_are_made_at_once(self, monkeypatch):
         asked = []
-        real = scoring.predictions
+        real = scoring.answers
 
-        def predictions(estimators, X):
+        def answers(estimators, method, X):
             asked.append(len(estimators))
-            return real(estimators, X)
+            return real(estimators, method, X)
 
-        monkeypatch.setattr(scoring, "predictions", predictions)
+        monkeypatch.setattr(scoring, "answers", answers)
         GridSearchCV(classifier(), GRID, cv=2, refit=False).fit(X_IRIS, Y_IRIS)
         assert sum(asked) == 8

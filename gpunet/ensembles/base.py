@@ -6,8 +6,9 @@ rows, too.
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -56,11 +57,6 @@ ATTRIBUTES = """estimators_ : list
         The number of features in `fit`.
     feature_names_in_ : array of str
         Their names, where they have names."""
-
-
-def member_outputs(members: Iterable[Any], method: str, X: Any) -> list[Array]:
-    """Return what a method of each member says of the same X: all that ensembles predict comes from here."""
-    return [getattr(member, method)(X) for member in members]
 
 
 class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -259,16 +255,20 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         """
         backend, sums = _averaging(place), None
         counts = np.zeros(self._n_samples)
-        for member, rows in zip(self.estimators_, held, strict=True):
+        # the members of a fold hold out the very same rows
+        for _, fold in itertools.groupby(
+            zip(self.estimators_, held, strict=True), lambda pair: id(pair[1])
+        ):
+            members, (rows, *_) = zip(*fold, strict=True)
             if rows.size == 0:
                 continue
             with backend.active():
-                part = self._predictions(backend, [member], _rows(place, X, rows))[0, ...]
-            part = backend.to_host(part)
-            if sums is None:
-                sums = np.zeros((self._n_samples, *part.shape[1:]), part.dtype)
-            sums[rows] += part
-            counts[rows] += 1.0
+                parts = self._predictions(backend, members, _rows(place, X, rows))
+            for part in backend.to_host(parts):
+                if sums is None:
+                    sums = np.zeros((self._n_samples, *part.shape[1:]), part.dtype)
+                sums[rows] += part
+                counts[rows] += 1.0
         if sums is None:
             raise ValueError(
                 f"No member holds any of the {self._n_samples} rows out: give more of them, or another cv."

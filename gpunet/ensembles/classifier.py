@@ -12,8 +12,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from gpunet.backend import Backend
-from gpunet.ensembles.base import ATTRIBUTES, PARAMETERS, Ensemble, member_outputs
+from gpunet.ensembles.base import ATTRIBUTES, PARAMETERS, Ensemble
 from gpunet.estimators import MLPClassifier, labels
+from gpunet.estimators.answers import answers
 from gpunet.estimators.placement import Placement, to_numpy
 from gpunet.typing import Array, HostArray, Namespace
 
@@ -134,7 +135,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
         backend, X = self._ready(X, method)
         xp, members = backend.xp, self.estimators_
         with backend.active():
-            logits = member_outputs(members, "decision_function", X)
+            logits = answers(members, "decision_function", X)
             if self._label_task == "multilabel":
                 signed = (logits, [-z for z in logits])
                 log_p, log_not = (_log_mean(xp, [_log_sigmoid(xp, z) for z in zs]) for zs in signed)
@@ -149,7 +150,7 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
         xp = backend.xp
         each = [
             self._aligned(xp, member, p, only=1.0, absent=0.0)
-            for member, p in zip(members, member_outputs(members, "predict_proba", X), strict=True)
+            for member, p in zip(members, answers(members, "predict_proba", X), strict=True)
         ]
         return xp.stack(each)
 

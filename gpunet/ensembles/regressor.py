@@ -11,8 +11,9 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from gpunet.backend import Backend
-from gpunet.ensembles.base import ATTRIBUTES, PARAMETERS, Ensemble, member_outputs
+from gpunet.ensembles.base import ATTRIBUTES, PARAMETERS, Ensemble
 from gpunet.estimators import MLPRegressor
+from gpunet.estimators.answers import answers
 from gpunet.typing import Array, HostArray, Namespace
 
 
@@ -99,7 +100,7 @@ class EnsembleRegressor(RegressorMixin, Ensemble):  # type: ignore[misc]
         return float(r2_score(y, self._scored(self.predict(X)), sample_weight=sample_weight))
 
     def _predictions(self, backend: Backend, members: Sequence[Any], X: Any) -> Array:
-        return backend.xp.stack(member_outputs(members, "predict", X))
+        return backend.xp.stack(answers(members, "predict", X))
 
     def _score_of(self, y: HostArray, mean: HostArray) -> float:
         return float(r2_score(y, self._scored(mean)))

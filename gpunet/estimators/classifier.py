@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from gpunet.backend import Backend, backend_of
 from gpunet.estimators import labels
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION
-from gpunet.estimators.perceptron import BasePerceptron
+from gpunet.estimators.perceptron import BasePerceptron, Read, Reading
 from gpunet.estimators.placement import Placement, column_of, to_numpy
 from gpunet.losses import ClippedCrossEntropy, ClippedSoftmaxCrossEntropy, CrossEntropy, Loss
 from gpunet.scores import decide
@@ -163,25 +163,33 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the class of each example, or label indicators for multi-label data."""
-        task = self._label_task if hasattr(self, "_label_task") else ""
-        return self._outputs(
-            X,
-            "predict",
-            lambda xp, z, a: decide(xp, task, a),
-            lambda place, chosen: labels.decode(place, chosen, self.classes_, task),
-        )
+        return self._outputs(X, "predict")
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class, shape (n_samples, n_classes)."""
-        return self._outputs(X, "predict_proba", self._probabilities)
+        return self._outputs(X, "predict_proba")
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
-        return self._outputs(
-            X,
-            "predict_log_proba",
-            lambda xp, z, a: xp.log(self._probabilities(xp, z, a)),
-        )
+        return self._outputs(X, "predict_log_proba")
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits z⁽ᴸ⁾: (n_samples,) for two classes, else (n_samples, n_outputs)."""
+        return self._outputs(X, "decision_function")
+
+    def _reading(self, method: str) -> Reading:
+        if method == "predict":
+            task = self._label_task
+            return Reading(
+                lambda xp, z, a: decide(xp, task, a),
+                lambda place, chosen: labels.decode(place, chosen, self.classes_, task),
+            )
+        reads: dict[str, Read] = {
+            "predict_proba": self._probabilities,
+            "predict_log_proba": lambda xp, z, a: xp.log(self._probabilities(xp, z, a)),
+            "decision_function": lambda xp, z, a: z[0, :] if self.n_outputs_ == 1 else z,
+        }
+        return Reading(reads[method])
 
     def _probabilities(self, xp: Namespace, z: Array, a: Array) -> Array:
         """Return the probabilities (K, n) that outputs a stand for."""
@@ -193,14 +201,6 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
         some = total > 0.0  # else all have rounded to 0, and none is likelier
         a = xp.where(some, a, xp.ones_like(a))
         return a / xp.where(some, total, xp.full_like(total, float(a.shape[0])))
-
-    def decision_function(self, X: Any) -> Any:
-        """Return the logits z⁽ᴸ⁾: (n_samples,) for two classes, else (n_samples, n_outputs)."""
-        return self._outputs(
-            X,
-            "decision_function",
-            lambda xp, z, a: z[0, :] if self.n_outputs_ == 1 else z,
-        )
 
     def _task(self) -> str:
         return self._label_task

@@ -25,7 +25,7 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
     def _architecture(self) -> Architecture:
         raise NotImplementedError
 
-    def _outputs(self, X: Any, method: str, read: Any, *, depth: int | None = None) -> Any:
+    def _outputs(self, X: Any, method: str, *, depth: int | None = None) -> Any:
         raise NotImplementedError
 
     def transform(self, X: Any, layer: int | None = None) -> Any:
@@ -44,7 +44,7 @@ class HiddenFeatures(TransformerMixin):  # type: ignore[misc]  # scikit-learn ha
             returns for the layer.
         """
         layer = self._hidden_layer(layer)
-        found = self._outputs(X, "transform", lambda xp, z, a: a, depth=layer)
+        found = self._outputs(X, "transform", depth=layer)
         container = _get_output_config("transform", self)["dense"]
         if container == "default":
             return found

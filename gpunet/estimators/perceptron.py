@@ -10,7 +10,7 @@ import copy
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -35,7 +35,29 @@ from gpunet.training import Data
 from gpunet.typing import Array, HostArray, Namespace
 
 Read = Callable[[Namespace, Array, Array], Array]
-"""``read(xp, z, a)``: what is wanted of a layer's z and a (units, n), with the examples as the last axis."""
+
+
+class Reading(NamedTuple):
+    """What a method makes of the forward pass.
+
+    Attributes
+    ----------
+    read : callable
+        ``read(xp, z, a)`` returns what is wanted of a layer's z and a (units, n), with the examples as the last axis.
+    finish : callable, optional
+        ``finish(place, found)`` returns that as the method does; None returns it as rows where X is.
+    """
+
+    read: Read
+    finish: Callable[[Placement, Array], Any] | None = None
+
+    def returned(self, place: Placement, parts: Sequence[Array]) -> Any:
+        """Return what the method returns, from what was read of the examples, a part after the other."""
+        if self.finish is None:
+            return place.rows(parts)
+        return self.finish(
+            place, parts[0] if len(parts) == 1 else place.backend.xp.concat(parts, axis=-1)
+        )
 
 
 class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # type: ignore[misc]
@@ -330,36 +352,26 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
 
     # ---------------------------------------------------------------------------- predicting
 
-    def _outputs(
-        self,
-        X: Any,
-        method: str,
-        read: Read,
-        finish: Callable[[Placement, Array], Any] | None = None,
-        *,
-        depth: int | None = None,
-    ) -> Any:
-        """Return what ``read`` makes of the output layer's z and a, or of those after ``depth`` matrices Θ.
+    def _reading(self, method: str) -> Reading:
+        """Return what a method of the fitted estimator makes of the output layer."""
+        raise NotImplementedError
 
-        ``read`` is called with columns, a part of the examples at a time; what it returns is given back as rows where X
-        is, or handed to ``finish`` as columns, to give back as a method needs.
-        """
+    def _outputs(self, X: Any, method: str, *, depth: int | None = None) -> Any:
+        """Return what a method makes of the output layer, or a⁽ˡ⁾ after ``depth`` matrices Θ."""
         if "coefs_" not in self.__dict__:
             check_is_fitted(self)
         place = Placement.like_fit(self, X, method)
         X = place.validate_again(self, X)
-        backend = place.backend
-        with backend.active():
-            parts = _forward(
+        reading = self._reading(method) if depth is None else Reading(lambda xp, z, a: a)
+        with place.backend.active():
+            parts = forward(
                 self._architecture(),
                 self._thetas(place)[:depth],
                 place.columns(X),
-                backend.primitives,
-                read,
+                place.backend.primitives,
+                reading.read,
             )
-            if finish is None:
-                return place.rows(parts)
-            return finish(place, parts[0] if len(parts) == 1 else backend.xp.concat(parts, axis=-1))
+            return reading.returned(place, parts)
 
     def learning_rate_range(
         self,
@@ -411,7 +423,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         return state
 
 
-def _forward(
+def forward(
     architecture: Architecture,
     thetas: Sequence[tuple[Array, Array]],
     x: Array,

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from gpunet import losses
 from gpunet.backend import Backend
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION, quantiles_of
-from gpunet.estimators.perceptron import BasePerceptron
+from gpunet.estimators.perceptron import BasePerceptron, Reading
 from gpunet.estimators.placement import Placement, column_of
 from gpunet.losses import Loss, Quantile, SquaredError
 from gpunet.sparse import is_sparse
@@ -148,11 +148,14 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
 
         With a list of Q quantiles (n_samples, Q), or (n_samples, n_targets, Q).
         """
-        levels = self._fitted_levels
-        if levels is None:
-            one = getattr(self, "n_outputs_", 0) == 1
-            return self._outputs(X, "predict", lambda xp, z, a: a[0, :] if one else a)
-        return self._outputs(X, "predict", lambda xp, z, a: a, self._by_level)
+        return self._outputs(X, "predict")
+
+    def _reading(self, method: str) -> Reading:
+        if method != "predict":
+            raise KeyError(method)
+        if self._fitted_levels is not None:
+            return Reading(lambda xp, z, a: a, self._by_level)
+        return Reading(lambda xp, z, a: a[0, :] if self.n_outputs_ == 1 else a)
 
     def _by_level(self, place: Placement, h: Array) -> Any:
         """Return outputs (Q targets, n) as (n, Q), or (n, targets, Q) for several targets."""

@@ -13,19 +13,12 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils.multiclass import type_of_target
 
 from gpunet.estimators import MLPClassifier, MLPRegressor
+from gpunet.estimators.answers import answers
 from gpunet.search.parts import Split
 from gpunet.typing import HostArray
 
 Measure = Callable[[Any], float | None]
 """From predictions to their score, as scikit-learn computes it; None where it has more to check."""
-
-
-def predictions(estimators: list[Any], X: Any) -> list[Any]:
-    """Return what each fitted network predicts for the same X.
-
-    All networks of a search are asked here: where they are many, one forward pass of a stack could answer for all.
-    """
-    return [estimator.predict(X) for estimator in estimators]
 
 
 class Judge:
@@ -89,7 +82,7 @@ class Judge:
         if any(type(estimator) is not kind for estimator in estimators):
             return None
         try:
-            found = [measure(predicted) for predicted in predictions(estimators, X)]
+            found = [measure(predicted) for predicted in answers(estimators, "predict", X)]
         except Exception:
             return None  # the scorer will meet it again, and say so
         return None if None in found else found
