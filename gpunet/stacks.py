@@ -71,6 +71,7 @@ class _Lane:
     rows: HostArray
     order: HostArray | None = None
     seed: int | None = None
+    left: Any = None  # the generator that a member has left with last, and after which step: others may share it
 
     def shuffle(self) -> HostArray:
         """Return the examples in the next epoch's order: each shuffle shuffles the last one's."""
@@ -260,8 +261,9 @@ class Stack:
     def leave_generator(self, member: int) -> None:
         """Move a member's own generator to where it would be alone."""
         lane, random = self._lanes[self._lane[member]], self.members[member].random
-        if random is not lane.random:
+        if random is not lane.random and lane.left != (random, self.step):
             random.set_state(lane.random.get_state())
+            lane.left = random, self.step
 
 
 def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], list[int]]:
@@ -269,7 +271,8 @@ def _lanes(members: Sequence[Member], *, shuffle: bool) -> tuple[list[_Lane], li
     drawn = shuffle or any(members[0].dropout)
     generators: dict[int, Any] = {id(member.random): None for member in members}
     if drawn and len(generators) > 1:
-        generators = {id(member.random): _state(member.random) for member in members}
+        distinct = {id(member.random): member.random for member in members}
+        generators = {key: _state(random) for key, random in distinct.items()}
     keys = [(id(member.rows), generators[id(member.random)]) for member in members]
     first = dict(zip(reversed(keys), reversed(members), strict=True))
     names, which = _distinct(keys)

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from gpunet.estimators.parameters import dropout_of, optimizer_of
 from gpunet.estimators.placement import Placement, to_numpy
 from gpunet.estimators.stochastic import batch_size_of
+from gpunet.optimizers import Optimizer
 from gpunet.sparse import is_sparse
 from gpunet.stacks import Member
 from gpunet.typing import Array, HostArray
@@ -20,6 +21,24 @@ from gpunet.typing import Array, HostArray
 _FITTED = ("n_features_in_", "feature_names_in_")
 _BEGUN = ("_described", "_place_spec", "coefs_", "intercepts_")
 _LEARNED = ("classes_", "_label_task", "_fitted_levels")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an estimator's parameters stand for: equal ones the same.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        The hidden layers' sizes.
+    optimizer : Optimizer
+    dropout : tuple of float
+        The share that each hidden layer drops, () where none does.
+    """
+
+    hidden: tuple[int, ...]
+    optimizer: Optimizer
+    dropout: tuple[float, ...]
 
 
 @dataclass(eq=False)
@@ -38,6 +57,7 @@ class Prepared:
         The examples to train on, and to validate on if it stops early.
     weights : array of shape (n,), optional
     batch_size : int
+    parts : Parts
     before : tuple, optional
         The state of the user's generator before anything was drawn from it.
     """
@@ -51,12 +71,8 @@ class Prepared:
     held: HostArray | None
     weights: Array | None
     batch_size: int
+    parts: Parts
     before: Any = None
-
-    def __post_init__(self) -> None:
-        estimator = self.estimator
-        self._optimizer = optimizer_of(estimator)
-        self._dropout = dropout_of(estimator.dropout, len(estimator._described.layers) - 1)
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -69,12 +85,12 @@ class Prepared:
             id(self.x),
             id(self.y),
             estimator._described,
-            type(self._optimizer),
+            type(self.parts.optimizer),
             self.batch_size,
             self.rows.size,
             -1 if self.held is None else self.held.size,
             bool(estimator.shuffle),
-            tuple(share > 0.0 for share in self._dropout),
+            tuple(share > 0.0 for share in self.parts.dropout),
             estimator.clip_norm is None,
             self.weights is None,
         )
@@ -84,7 +100,7 @@ class Prepared:
         """About what a training step of it touches, its examples not counted."""
         described = self.estimator._described
         z_and_a = 3 * self.batch_size * sum(layer.rows for layer in described.layers)
-        parameters = (3 + self._optimizer.n_slots) * described.n_parameters
+        parameters = (3 + self.parts.optimizer.n_slots) * described.n_parameters
         return int(self.bytes_per_number * (z_and_a + parameters))
 
     @property
@@ -124,12 +140,12 @@ class Prepared:
         estimator = self.estimator
         return Member(
             self.theta,
-            self._optimizer,
+            self.parts.optimizer,
             estimator._random_state,
             self.rows,
             l2=estimator._l2() or 0.0,
             weights=self.weights,
-            dropout=self._dropout,
+            dropout=self.parts.dropout,
             clip=estimator.clip_norm,
         )
 
@@ -149,6 +165,7 @@ class Preparation:
     _all_rows: dict[int, HostArray] = field(default_factory=dict)
     _parameters: dict[Any, list[str]] = field(default_factory=dict)
     _valid: set[Any] = field(default_factory=set)
+    _known: dict[Any, Parts] = field(default_factory=dict)
     _drawn: dict[Any, dict[str, Any]] = field(default_factory=dict)
     _lanes: dict[Any, Any] = field(default_factory=dict)
     _met: set[int] = field(default_factory=set)
@@ -173,8 +190,7 @@ class Preparation:
         estimator = job.estimator
         if is_sparse(job.X):
             return None
-        self._validate(estimator)
-        hidden = estimator._hidden(validation=False)
+        parts = self._parts(estimator)
         mine = estimator.random_state
         before = mine.get_state() if isinstance(mine, np.random.RandomState) else None
         place, x, y_given, sample_weight = self._data(job)
@@ -182,13 +198,34 @@ class Preparation:
             rows = self._rows(job, x.shape[-1])
             y = self._encoded(job, place, y_given, rows)
             weights = self._weigh(job, place, y, sample_weight, rows)
-            theta = self._begin(estimator, place, (x.shape[0], *hidden, y.shape[0]), rows)
+            theta = self._begin(estimator, place, (x.shape[0], *parts.hidden, y.shape[0]), rows)
             held = None
             if estimator.early_stopping:
                 rows, held = self._split(estimator, place, y, rows)
             estimator._learning_rate = float(estimator.learning_rate_init)
             batch_size = batch_size_of(estimator, rows.size)
-        return Prepared(estimator, place, x, y, theta, rows, held, weights, batch_size, before)
+        return Prepared(
+            estimator, place, x, y, theta, rows, held, weights, batch_size, parts, before
+        )
+
+    def _parts(self, estimator: Any) -> Parts:
+        """Return what the parameters stand for, checked as a single fit would check them."""
+        kind = type(estimator)
+        values = [getattr(estimator, name) for name in self._names(kind)]
+        # (16,) and (16.0,) are equal, but the second is refused
+        key = (kind, repr(estimator.hidden_layer_sizes), *map(type, values), *values)
+        try:
+            known = self._known.get(key)
+        except TypeError:  # one has no hash, such as a list
+            return self._checked(estimator)
+        if known is None:
+            known = self._known[key] = self._checked(estimator)
+        return known
+
+    def _checked(self, estimator: Any) -> Parts:
+        self._validate(estimator)
+        hidden = tuple(estimator._hidden(validation=False))
+        return Parts(hidden, optimizer_of(estimator), dropout_of(estimator.dropout, len(hidden)))
 
     def _validate(self, estimator: Any) -> None:
         """Do what ``_validate_params`` does, for values that it hasn't seen."""

@@ -110,7 +110,8 @@ def _measure(y: Any, function: Any) -> Measure | None:
         return None
     y = np.asarray(y)
     if function is accuracy_score:
-        return _accuracy_of(y) if type_of_target(y) in ("binary", "multiclass") else None
+        plainly = y.dtype.kind in "biu" or type_of_target(y) in ("binary", "multiclass")
+        return _accuracy_of(y) if plainly else None
     return _r2_of(y.astype(np.float64)) if y.dtype.kind in "fiu" else None
 
 
