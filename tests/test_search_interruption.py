@@ -1,5 +1,6 @@
 """Ctrl-C in a search: what is finished is kept."""
 
+import pickle
 import signal
 import warnings
 
@@ -60,8 +61,23 @@ class TestCtrlC:
         interrupted_after(monkeypatch, 5)
         with pytest.warns(gpunet.TrainingInterruptedWarning):
             search.fit(X_IRIS, Y_IRIS)
-        with pytest.raises((NotFittedError, AttributeError)):
-            search.predict(X_IRIS)
+        for ask in (search.predict, search.predict_proba, search.score):
+            with pytest.raises(AttributeError, match=r"was not refitted\. clone\(search"):
+                ask(X_IRIS)
+        assert not hasattr(search, "classes_")
+        again = pickle.loads(pickle.dumps(search.set_params(estimator=classifier())))
+        with pytest.raises(AttributeError, match="was not refitted"):
+            again.predict(X_IRIS)
+
+    def test_without_an_interruption_scikit_learn_has_the_word(self):
+        unfitted = GridSearchCV(classifier(), GRID, cv=2)
+        with pytest.raises(NotFittedError):
+            unfitted.predict(X_IRIS)
+        with pytest.raises(AttributeError, match=r"no attribute 'best_estimator_'$"):
+            _ = unfitted.best_estimator_
+        with pytest.raises(AttributeError) as refused:
+            unfitted.set_params(refit=False).fit(X_IRIS, Y_IRIS).predict(X_IRIS)
+        assert "refit=False" in str(refused.value.__cause__)
 
     @pytest.mark.parametrize(
         "scoring", [["accuracy", "f1_macro"], lambda e, X, y: {"accuracy": e.score(X, y)}]
@@ -83,13 +99,43 @@ class TestCtrlC:
     def test_no_candidate_is_finished_on_every_split(self, monkeypatch):
         interrupted_after(monkeypatch, 3, by=lambda job: job.tag.split)
         search = GridSearchCV(classifier(), GRID, cv=2)
-        with pytest.warns(gpunet.TrainingInterruptedWarning, match="chosen by the splits"):
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="over the splits that were"):
             search.fit(X_IRIS, Y_IRIS)
         scores = search.cv_results_["split0_test_score"]
         assert np.isnan(scores).tolist() == [False, False, False, True]
         assert search.best_index_ == np.nanargmax(scores)
         assert search.best_score_ == np.nanmax(scores)
-        assert np.isnan(search.cv_results_["mean_test_score"]).all()
+        np.testing.assert_array_equal(search.cv_results_["mean_test_score"], scores)
+        assert search.cv_results_["std_test_score"][:3].tolist() == [0.0, 0.0, 0.0]
+        assert search.cv_results_["rank_test_score"][3] == 4
+        assert search.cv_results_["rank_test_score"][search.best_index_] == 1
+        assert search.plot() is not None
+
+    def test_most_splits_count_where_no_candidate_has_all(self, monkeypatch):
+        interrupted_after(monkeypatch, 5, by=lambda job: job.tag.split)
+        search = GridSearchCV(
+            classifier(), GRID, cv=3, scoring=["accuracy", "f1_macro"], return_train_score=True,
+            refit=lambda results: int(np.argmin(results["rank_test_f1_macro"])),
+        )  # fmt: skip
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="over the splits that were"):
+            search.fit(X_IRIS, Y_IRIS)
+        results = search.cv_results_
+        assert search.best_index_ == 0  # the only one with two of the splits
+        for name in ("test_accuracy", "test_f1_macro", "train_accuracy"):
+            means = results[f"mean_{name}"]
+            two = [results[f"split{i}_{name}"][0] for i in range(2)]
+            assert (means[0], results[f"std_{name}"][0]) == (np.mean(two), np.std(two))
+            assert np.isnan(means[1:]).all()
+
+    def test_what_is_finished_has_failed(self, monkeypatch):
+        def fit_all(jobs, *, after_stack, **_):
+            for job in jobs[:3]:
+                job.error, job.done = ValueError("no"), True
+            after_stack(jobs[:3])
+
+        monkeypatch.setattr(together, "fit_all", fit_all)
+        with pytest.raises(ValueError, match="All the 3 fits failed"):
+            GridSearchCV(classifier(), GRID, cv=2).fit(X_IRIS, Y_IRIS)
 
     @pytest.mark.parametrize(("n", "rounds"), [(0, [0]), (1, [0]), (2, [0, 1])])
     def test_halving(self, monkeypatch, n, rounds):

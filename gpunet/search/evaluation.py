@@ -264,7 +264,7 @@ class Evaluation:
 
     def _filled(self) -> list[Result]:
         """Return all results; those that Ctrl-C has prevented are NaN."""
-        done = [result for result in self._out if result is not None]
+        done = self.finished
         self.missing = len(self._out) - len(done)
         if not self.missing:
             return done
@@ -279,10 +279,16 @@ class Evaluation:
         return [none if result is None else result for result in self._out]
 
     @property
+    def finished(self) -> list[Result]:
+        """The results without those that Ctrl-C has prevented."""
+        return [result for result in self._out if result is not None]
+
+    @property
     def complete(self) -> list[int]:
         """The candidates that were fitted on every split."""
         n = self._n_splits
-        return [i for i in range(self._n_candidates) if None not in self._out[i * n : (i + 1) * n]]
+        fitted = [result is not None and result["fit_error"] is None for result in self._out]
+        return [i for i in range(self._n_candidates) if all(fitted[i * n : (i + 1) * n])]
 
     def _note_curve(self, task: Task, estimator: Any, *, failed: bool) -> None:
         losses = getattr(estimator, "loss_curve_", None)

@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
@@ -34,6 +35,9 @@ CONSTRAINTS: dict[str, Any] = {
     "stack_size": [Interval(Integral, 1, None, closed="left"), None],
     "progress": ["boolean"],
 }
+
+
+_REMEDY = "clone(search.estimator).set_params(**search.best_params_).fit(X, y) does it."
 
 
 class _Interrupted(Exception):  # noqa: N818  # no error: it leaves scikit-learn's loop over candidates
@@ -102,6 +106,8 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             results, first = self._searched(
                 given, base=base, scorers=scorers, routed=routed, root=root, bar=bar
             )
+        if not self._some_complete:
+            _average_what_is_done(results, self.n_splits_)
         self.multimetric_ = isinstance(first, dict)  # a callable's scores are known only now
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(first)
@@ -159,7 +165,8 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 raise ValueError(
                     "No fits were performed. Was the CV iterator empty? Were there no candidates?"
                 )
-            self._missing, self._some_complete = evaluation.missing, bool(evaluation.complete)
+            self._missing = evaluation.missing
+            self._some_complete = not self._missing or bool(evaluation.complete)
             if self._missing == n_fits and not all_out:
                 raise KeyboardInterrupt(
                     "The search was interrupted before the first fit was finished: there are no results."
@@ -167,7 +174,7 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             if all_out and not self._some_complete:
                 self._some_complete = True  # successive halving has an earlier round to choose from
                 raise _Interrupted
-            _warn_or_raise_about_fit_failures(out, self.error_score)
+            _warn_or_raise_about_fit_failures(evaluation.finished, self.error_score)
             if callable(self.scoring):
                 _insert_error_scores(out, self.error_score)
             for curve in evaluation.curves:
@@ -194,21 +201,24 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
 
     def _choose(self, results: dict[str, Any], metric: Any) -> None:
         """Set ``best_index_`` and what follows from it."""
-        refit = self.refit
-        if self._some_complete:
-            self.best_index_ = self._select_best_index(refit, metric, results)
-            if not callable(refit):
-                self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
-        elif f"split0_test_{metric}" in results:
-            # stacks may go split by split, and then the same splits are done of most candidates
-            splits = [results[f"split{i}_test_{metric}"] for i in range(self.n_splits_)]
-            done = np.isfinite(splits).sum(axis=0)
-            means = np.nansum(splits, axis=0) / max(done.max(), 1)
-            self.best_index_ = np.argmax(np.where(done == done.max(), means, -np.inf))
-            self.best_score_ = means[self.best_index_]
-        else:  # several scores, and a callable that can't choose without all of them
-            return
+        self.best_index_ = self._select_best_index(self.refit, metric, results)
+        if not callable(self.refit):
+            self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
         self.best_params_ = results["params"][self.best_index_]
+
+    @property
+    def best_estimator_(self) -> Any:
+        """The best candidate, fitted to all data; not after Ctrl-C."""
+        if "best_estimator_" not in self.__dict__:
+            text = f"{type(self).__name__!r} object has no attribute 'best_estimator_'"
+            if self.refit and self.__dict__.get("_missing"):
+                text += f", since the search was interrupted: the best candidate was not refitted. {_REMEDY}"
+            raise AttributeError(text)
+        return self.__dict__["best_estimator_"]
+
+    @best_estimator_.setter
+    def best_estimator_(self, fitted: Any) -> None:
+        self.__dict__["best_estimator_"] = fitted
 
     def _refit_best(self, base: Any, fit_params: Any, root: Any, about: dict[str, Any]) -> None:
         """Fit the best candidate to all data."""
@@ -230,9 +240,12 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             self.__dict__.pop(name, None)
         text = f"The search was interrupted: {self._missing} of {n} fits are missing, and their scores are NaN."
         if not self._some_complete:
-            text += " No candidate was finished on every split, so the best is chosen by the splits that were."
+            text += (
+                " No candidate was finished on every split: mean scores are over the splits that were, and the best "
+                "is chosen by them."
+            )
         if self.refit:
-            text += " The best candidate was not refitted."
+            text += f" The best candidate was not refitted. {_REMEDY}"
         warnings.warn(text, TrainingInterruptedWarning, stacklevel=3)
 
     def plot(
@@ -258,3 +271,20 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
 
         check_is_fitted(self)
         return draw(self, kind, ax, metric)
+
+
+def _average_what_is_done(results: dict[str, Any], n_splits: int) -> None:
+    """Set mean scores and ranks by the splits that are done, of the candidates with most of them.
+
+    Stacks may go split by split, and then these are the same splits.
+    """
+    for key in [key for key in results if key.startswith(("mean_test_", "mean_train_"))]:
+        name = key.removeprefix("mean_")
+        scores = np.stack([results[f"split{i}_{name}"] for i in range(n_splits)])
+        done = np.sum(~np.isnan(scores), axis=0)
+        most = done == max(done.max(), 1)
+        results[f"mean_{name}"][most] = np.nanmean(scores[:, most], axis=0)
+        results[f"std_{name}"][most] = np.nanstd(scores[:, most], axis=0)
+        if f"rank_{name}" in results:
+            worst_last = np.where(most, -results[f"mean_{name}"], np.inf)
+            results[f"rank_{name}"] = rankdata(worst_last, method="min").astype(np.int32)
