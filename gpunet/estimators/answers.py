@@ -72,6 +72,8 @@ def _is_ours(activation: Any) -> bool:
 def _of_alike(estimators: Sequence[Any], method: str, X: Any) -> list[Any]:
     """Return the answers of estimators of one `_kind`."""
     first = estimators[0]
+    if len(estimators) == 1:
+        return [getattr(first, method)(X)]
     place = Placement.like_fit(first, X, method)
     checked = place.validate_again(first, X)
     size = 1
