@@ -1,7 +1,7 @@
 """CuPy on a CUDA device.
 
-Requires: an NVIDIA driver, and cupy-cuda12x or cupy-cuda13x with its ``ctk`` extra (cuBLAS and NVRTC).
-docs/gpu.md says what runs in kernels of gpunet's own and how they are proven.
+Requires: an NVIDIA driver, and cupy-cuda12x or cupy-cuda13x with its ``ctk`` extra (cuBLAS and NVRTC). With
+nvmath-python a step is a CUDA graph. docs/gpu.md says what runs in kernels of gpunet's own and how they are proven.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import importlib.metadata
 from functools import cache
 from typing import Any
 
-from gpunet.backend import Backend, BackendUnavailableError, Device, Stacking, get_backend
+from gpunet.backend import (
+    Backend,
+    BackendUnavailableError,
+    Device,
+    Epoch,
+    Stacking,
+    Step,
+    get_backend,
+)
 
 
 class CuPyBackend(Backend):
@@ -28,8 +36,10 @@ class CuPyBackend(Backend):
         import array_api_compat.cupy as xp
         import cupy
 
+        from .graphs import Graphs
         from .kernels import Kernels
         from .primitives import CuPyPrimitives
+        from .products import Capturable, Products
 
         count = cupy.cuda.runtime.getDeviceCount()
         index = cupy.cuda.runtime.getDevice() if device is None else device.removeprefix("cuda:")
@@ -40,9 +50,16 @@ class CuPyBackend(Backend):
             )
         self._cupy = cupy
         self._device = cupy.cuda.Device(int(index))
-        self.xp = xp
         self.device = int(index)
-        self.primitives = CuPyPrimitives(xp, Kernels(cupy))
+        problem = None
+        try:
+            from nvmath.bindings import cublas
+        except (ImportError, OSError, RuntimeError) as error:
+            self.xp, problem = xp, error
+        else:
+            self.xp = Capturable(xp, cupy, Products(cupy, cublas))
+        self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
+        self._graphs = Graphs(cupy, problem)
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -56,6 +73,10 @@ class CuPyBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Make this the current device."""
         return self._device  # type: ignore[no-any-return]
+
+    def compile(self, step: Step) -> Epoch:
+        """Return an epoch whose steps are CUDA graphs, unless ``GPUNET_GRAPHS=0`` or something is missing."""
+        return self._graphs.compile(step, self.primitives, super().compile(step))
 
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""

@@ -1,0 +1,173 @@
+"""CUDA graphs: a training step recorded once, then started as a whole.
+
+To start a kernel from Python takes longer than a small one runs. A graph of them is started at once. All that changes
+from step to step it reads on the device: the epoch's examples, keys and rates, of which a counter there says whose turn
+it is. So one graph serves every step and every epoch of the same shapes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gpunet.backend import Epoch, Step
+from gpunet.primitives import Primitives
+from gpunet.typing import Array
+
+VARIABLE = "GPUNET_GRAPHS"
+
+PURPOSE = (
+    "CUDA graphs can't be used here, so that every kernel is started by itself: the result is the same, small networks "
+    f"take several times as long. {VARIABLE}=0 chooses that without a warning. The reason"
+)
+
+
+class Graphs:
+    """Turns training steps into epochs that replay.
+
+    Parameters
+    ----------
+    cupy : module
+    problem : Exception, optional
+        Why there can be no graphs.
+    """
+
+    def __init__(self, cupy: Any, problem: Exception | None = None) -> None:
+        self.cupy, self._problem = cupy, problem
+        self._told = False
+
+    def compile(self, step: Step, primitives: Primitives, plain: Epoch) -> Epoch:
+        """Return an epoch of steps, or the plain one; a full batch and the partial last one have a recording each."""
+        if os.environ.get(VARIABLE) == "0":
+            return plain
+        if self._problem is not None:
+            self.tell(self._problem)
+            return plain
+        known: dict[Any, Recording] = {}
+
+        def epoch(
+            carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
+        ) -> Any:
+            key = tuple((array.shape, array.dtype) for array in _leaves((carry, batches)))
+            recording = known.get(key)
+            if recording is None or not recording.is_of(data):
+                if len(known) > 1:  # of a stack that has since lost members
+                    known.clear()
+                arguments = (carry, batches, data)
+                recording = known[key] = Recording(self, step, primitives, arguments)
+            return recording.run(carry, batches, stop)
+
+        return epoch
+
+    def tell(self, reason: Exception) -> None:
+        """Warn, once."""
+        if not self._told:
+            self._told = True
+            warnings.warn(f"{PURPOSE}: {type(reason).__name__}: {reason}", stacklevel=2)
+
+
+class Recording:
+    """A step over memory that stays where it is.
+
+    The first call does what the step does, on a stream and in memory of the graph's own, so that the second, which is
+    captured, has nothing left to compile or to allocate. What can't be captured is done the first way for ever.
+    """
+
+    def __init__(
+        self, graphs: Graphs, step: Step, primitives: Primitives, arguments: tuple[Any, Any, Any]
+    ) -> None:
+        cupy, self._xp = graphs.cupy, primitives.xp
+        self._graphs, self._step = graphs, partial(step, primitives)
+        carry, batches, self._data = arguments
+        self._pool = cupy.cuda.MemoryPool()  # what is freed in it stays the graph's
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._carry, self._batches = self._like(carry), self._like(batches)
+        self._at = self._xp.zeros((), dtype=self._xp.int64)
+        self.graph: Any = None
+        self._take: Callable[[], None] = self._first
+
+    def _like(self, tree: Any) -> Any:
+        """Return memory for arrays."""
+        if isinstance(tree, tuple):
+            return tuple(self._like(part) for part in tree)
+        return self._xp.empty(tree.shape, dtype=tree.dtype)
+
+    def is_of(self, data: Any) -> bool:
+        """Return whether these are the very data that were recorded."""
+        mine, theirs = _leaves(self._data), _leaves(data)
+        return len(mine) == len(theirs) and all(
+            a is b or (isinstance(a, float | int) and a == b)
+            for a, b in zip(mine, theirs, strict=True)
+        )
+
+    def run(self, carry: Any, batches: tuple[Array, ...], stop: Callable[[], bool]) -> Any:
+        """Take an epoch's steps from ``carry``, in whose place the result goes."""
+        _copy((carry, batches), (self._carry, self._batches))
+        self._at.fill(0)
+        for _ in range(batches[0].shape[0]):
+            if stop():
+                break
+            self._take()
+        _copy(self._carry, carry)
+        return carry
+
+    def _body(self) -> None:
+        """Take the step that the counter says; its result goes where the next one looks for it."""
+        batch = tuple(self._xp.take(part, self._at, axis=0) for part in self._batches)
+        _copy(self._step(self._carry, batch, self._data), self._carry)
+        self._at += 1
+
+    def _first(self) -> None:
+        """Take a step as the graph will, but at once."""
+        here = self._graphs.cupy.cuda.get_current_stream()
+        self._stream.wait_event(here.record())
+        with self._own():
+            self._body()
+        here.wait_event(self._stream.record())
+        self._take = self._second
+
+    def _second(self) -> None:
+        """Capture the step, and take it."""
+        try:
+            self._capture()
+        except Exception as error:  # if the step is to blame, it will say so again
+            self._graphs.tell(error)
+            self._take = self._body
+        else:
+            self._take = self.graph.launch
+        self._take()
+
+    def _capture(self) -> None:
+        with self._own():
+            self._stream.begin_capture()
+            try:
+                self._body()
+            except BaseException:
+                with contextlib.suppress(Exception):  # which is what it says of what went wrong
+                    self._stream.end_capture()
+                raise
+            self.graph = self._stream.end_capture()
+
+    @contextlib.contextmanager
+    def _own(self) -> Any:
+        """Compute on this stream and in this memory."""
+        with self._stream, self._graphs.cupy.cuda.using_allocator(self._pool.malloc):
+            yield
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """Return what is in tuples and dicts."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    return [leaf for part in tree for leaf in _leaves(part)] if isinstance(tree, tuple) else [tree]
+
+
+def _copy(source: Any, target: Any) -> None:
+    """Copy arrays into others, on the device, but for those that are in their place already."""
+    for a, b in zip(_leaves(source), _leaves(target), strict=True):
+        if a is not b:
+            b[...] = a
