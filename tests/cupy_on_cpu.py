@@ -95,6 +95,7 @@ class Stream:
         noted, self.noted = self.noted, None
         broken, self._cuda.broken = self._cuda.broken, False
         if broken:
+            self._cuda.captured = (set(), [])
             raise RuntimeError("cudaErrorStreamCaptureInvalidated")
         return self._cuda.graph(noted)
 
@@ -131,7 +132,7 @@ class CuPyOnCPU:
         self.log, self.waits, self.streams, self.graphs = [], [], [], []
         self.broken, self.captured = False, (set(), [])
         self.current = [Stream(self)]
-        self.allocators = ["the default pool"]
+        self.allocators = [Pool().malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=Pool,
@@ -159,16 +160,19 @@ class CuPyOnCPU:
     @contextlib.contextmanager
     def using_allocator(self, allocator):
         self.allocators.append(allocator)
-        yield
-        self.allocators.pop()
+        try:
+            yield
+        finally:
+            self.allocators.pop()
 
     def empty(self, shape, dtype=None):
         """Return memory full of NaN, or of numbers that are no index."""
         made = np.empty(shape, dtype).view(self.ndarray)
+        self.allocators[-1](made.nbytes)
         ruin(plain(made))
         if self.current[-1].noted is not None:
-            owner = getattr(self.allocators[-1], "__self__", None)
-            assert isinstance(owner, Pool), "a graph's memory goes to whoever asks next"
+            assert len(self.allocators) > 1, "a graph's memory goes to whoever asks next"
+            owner = self.allocators[-1].__self__
             pools, memory = self.captured
             pools.add(weakref.ref(owner))
             memory.append(made)
@@ -230,7 +234,7 @@ class Pool:
     """A memory pool."""
 
     def malloc(self, size):
-        raise NotImplementedError
+        """Allow it; where the memory is, NumPy says."""
 
 
 class Namespace:

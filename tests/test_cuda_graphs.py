@@ -346,6 +346,23 @@ class TestWithoutGraphs:
         Run().trained(backend)
         assert "graph" not in backend.cupy.log
 
+    def test_where_memory_is_short_kernels_do_without_a_graphs_own(self, monkeypatch):
+        """θ, the optimizer's memory and what a step computes are there twice with graphs."""
+        backend, run = StandIn(), Run(n=48)
+
+        class Full:
+            def malloc(self, size):
+                raise MemoryError("out of memory allocating 1,024 bytes")
+
+        monkeypatch.setattr(backend.cupy.cuda, "MemoryPool", Full)
+        with pytest.warns(UserWarning, match="out of memory allocating 1,024 bytes") as told:
+            theta, costs = run.trained(backend)
+        assert len(told) == 1
+        assert (len(backend.graphs.recordings), backend.cupy.graphs) == (0, [])
+        plain, plain_costs = run.trained(StandIn(False))
+        np.testing.assert_array_equal(theta, plain)
+        np.testing.assert_array_equal(costs, plain_costs)
+
     def test_what_is_wrong_with_a_step_is_said_as_ever(self):
         def wrong(xp, z):
             raise ValueError("no such function")
@@ -369,8 +386,12 @@ class TestMemory:
         epochs.run(state, rate)
         graphs = [weakref.ref(graph) for graph in backend.cupy.graphs]
         backend.cupy.graphs.clear()
-        del epochs
         gc.collect()
+        gc.disable()  # memory on a device doesn't wait for the collector
+        try:
+            del epochs
+        finally:
+            gc.enable()
         assert [graph() for graph in graphs] == [None, None]
 
     def test_a_stack_that_loses_members_drops_their_graphs(self):

@@ -52,6 +52,7 @@ def test_the_benchmark_itself_works():
         "72 of W1",
         "--against",
         "gpunet",
+        "gpunet, launched",
         "gpunet, plain",
         "JAX",
     )
@@ -60,3 +61,36 @@ def test_the_benchmark_itself_works():
     assert header.split("  ")[-1].strip() == "JAX"
     assert "–" not in "".join(rows[:2])
     assert rows[2].startswith("Losses after three epochs lie ")
+
+
+def test_graphs_are_compared_with_launches():
+    """On the processor there are none: the comparison itself works, and both ways give the same."""
+    done = run(SCRIPTS / "gpu-check", "--inside", "graphs", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == ["W1", "W2", "72 of W1"]
+    assert done.stdout.count("no graphs; ") == 3
+    assert done.stdout.count("parameters lie 0.0e+00 apart") == 3
+
+
+DOT = """digraph dot {
+subgraph cluster_1 {
+label="graph_1" graph[style="dashed"];
+"graph_1_node_0"[style="bold" shape="octagon" label="0
+gemm"];
+"graph_1_node_1"[style="solid" shape="invtrapezium" label="1
+MEMCPY"];
+"graph_1_node_2"[style="bold" shape="octagon" label="2
+update"];
+"graph_1_node_0" -> "graph_1_node_1";
+"graph_1_node_1" -> "graph_1_node_2";
+}
+}
+"""
+
+
+def test_a_graphs_kernels_are_counted_in_its_drawing(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.graphs import counted
+
+    assert counted(DOT) == (3, 2)

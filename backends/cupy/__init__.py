@@ -59,7 +59,7 @@ class CuPyBackend(Backend):
         else:
             self.xp = Capturable(xp, cupy, Products(cupy, cublas))
         self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
-        self._graphs = Graphs(cupy, problem)
+        self.graphs = Graphs(cupy, problem)
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -76,7 +76,7 @@ class CuPyBackend(Backend):
 
     def compile(self, step: Step) -> Epoch:
         """Return an epoch whose steps are CUDA graphs, unless ``GPUNET_GRAPHS=0`` or something is missing."""
-        return self._graphs.compile(step, self.primitives, super().compile(step))
+        return self.graphs.compile(step, self.primitives, super().compile(step))
 
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""

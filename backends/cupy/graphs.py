@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from gpunet.backend import Epoch, Step
 from gpunet.primitives import Primitives
@@ -34,10 +35,16 @@ class Graphs:
     cupy : module
     problem : Exception, optional
         Why there can be no graphs.
+
+    Attributes
+    ----------
+    recordings : WeakSet of Recording
+        Those that somebody trains with, to look at.
     """
 
     def __init__(self, cupy: Any, problem: Exception | None = None) -> None:
         self.cupy, self._problem = cupy, problem
+        self.recordings: WeakSet[Recording] = WeakSet()
         self._told = False
 
     def compile(self, step: Step, primitives: Primitives, plain: Epoch) -> Epoch:
@@ -48,18 +55,29 @@ class Graphs:
             self.tell(self._problem)
             return plain
         known: dict[Any, Recording] = {}
+        short = False  # of memory
 
         def epoch(
             carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
         ) -> Any:
+            nonlocal short
             key = tuple((array.shape, array.dtype) for array in _leaves((carry, batches)))
-            recording = known.get(key)
-            if recording is None or not recording.is_of(data):
-                if len(known) > 1:  # of a stack that has since lost members
-                    known.clear()
-                arguments = (carry, batches, data)
-                recording = known[key] = Recording(self, step, primitives, arguments)
-            return recording.run(carry, batches, stop)
+            try:
+                if not short:
+                    recording = known.get(key)
+                    if recording is None or not recording.is_of(data):
+                        if len(known) > 1:  # of a stack that has since lost members
+                            known.clear()
+                        arguments = (carry, batches, data)
+                        recording = known[key] = Recording(self, step, primitives, arguments)
+                    return recording.run(carry, batches, stop)
+            except MemoryError as error:
+                known.clear()
+                short = True
+                self.tell(error)
+            return plain(
+                carry, batches, data, stop
+            )  # from the start: `carry` is untouched till the end
 
         return epoch
 
@@ -87,8 +105,9 @@ class Recording:
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._carry, self._batches = self._like(carry), self._like(batches)
         self._at = self._xp.zeros((), dtype=self._xp.int64)
+        graphs.recordings.add(self)
         self.graph: Any = None
-        self._take: Callable[[], None] = self._first
+        self._ready, self._capturable = False, True
 
     def _like(self, tree: Any) -> Any:
         """Return memory for arrays."""
@@ -121,6 +140,22 @@ class Recording:
         _copy(self._step(self._carry, batch, self._data), self._carry)
         self._at += 1
 
+    def _take(self) -> None:
+        """Take the next step."""
+        if not self._ready:
+            self._first()
+            return
+        if self.graph is None and self._capturable:
+            try:
+                self.graph = self._captured()
+            except Exception as error:  # if the step is to blame, it will say so again
+                self._capturable = False
+                self._graphs.tell(error)
+        if self.graph is None:
+            self._body()
+        else:
+            self.graph.launch()
+
     def _first(self) -> None:
         """Take a step as the graph will, but at once."""
         here = self._graphs.cupy.cuda.get_current_stream()
@@ -128,20 +163,10 @@ class Recording:
         with self._own():
             self._body()
         here.wait_event(self._stream.record())
-        self._take = self._second
+        self._ready = True
 
-    def _second(self) -> None:
-        """Capture the step, and take it."""
-        try:
-            self._capture()
-        except Exception as error:  # if the step is to blame, it will say so again
-            self._graphs.tell(error)
-            self._take = self._body
-        else:
-            self._take = self.graph.launch
-        self._take()
-
-    def _capture(self) -> None:
+    def _captured(self) -> Any:
+        """Return a step as a graph; nothing is computed."""
         with self._own():
             self._stream.begin_capture()
             try:
@@ -150,7 +175,7 @@ class Recording:
                 with contextlib.suppress(Exception):  # which is what it says of what went wrong
                     self._stream.end_capture()
                 raise
-            self.graph = self._stream.end_capture()
+            return self._stream.end_capture()
 
     @contextlib.contextmanager
     def _own(self) -> Any:

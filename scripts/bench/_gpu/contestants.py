@@ -6,6 +6,7 @@ differ in their learning rates and see the same minibatches, as a search's candi
 
 import dataclasses
 import importlib
+import os
 
 import numpy as np
 from _contestants.workloads import (
@@ -22,6 +23,7 @@ from _contestants.workloads import (
 
 CONTESTANTS = {
     "gpunet": "Gpunet",
+    "gpunet, launched": "GpunetLaunched",
     "gpunet, plain": "GpunetPlain",
     "torch": "Torch",
     "JAX": "JAX",
@@ -137,6 +139,14 @@ class Gpunet:
         theta = self.backend.to_host(self.trained.theta)
         split = self.architecture.split(np, theta if theta.ndim == 1 else theta[0])
         return [(Theta.T, bias) for Theta, bias in split]
+
+
+class GpunetLaunched(Gpunet):
+    """The same with each kernel started by itself: what the graphs are worth."""
+
+    def backend_of(self, backend):
+        os.environ["GPUNET_GRAPHS"] = "0"  # of this process
+        return backend
 
 
 class GpunetPlain(Gpunet):

@@ -5,8 +5,8 @@ import platform
 import subprocess
 
 PACKAGES = (
-    "cupy-cuda13x", "cupy-cuda12x", "cupy", "nvidia-cublas", "nvidia-cuda-nvrtc", "numpy", "torch", "jax", "jaxlib",
-    "gpunet",
+    "cupy-cuda13x", "cupy-cuda12x", "cupy", "nvidia-cublas", "nvidia-cuda-nvrtc", "nvmath-python", "numpy", "torch",
+    "jax", "jaxlib", "gpunet",
 )  # fmt: skip
 
 
