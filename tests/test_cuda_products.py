@@ -3,19 +3,47 @@
 import gc
 import importlib.util
 import threading
+import warnings
 from pathlib import Path
 
+import array_api_compat.numpy as numpy_xp
 import numpy as np
 import pytest
-from gpunet.backends.cupy.products import PRECISIONS, WORKSPACE, Products
+from gpunet.backends.cupy.products import PRECISIONS, WORKSPACE, Capturable, Products
+from gpunet.backends.numpy import NumPyBackend
+from sklearn.datasets import load_digits
 
-from gpunet.backend import BackendUnavailableError, get_backend
+from gpunet import MLPClassifier
+from gpunet.backend import Backend, BackendUnavailableError, get_backend
+from gpunet.primitives import Primitives
 
 spec = importlib.util.spec_from_file_location(
     "cupy_on_cpu", Path(__file__).with_name("cupy_on_cpu.py")
 )
 cupy_on_cpu = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cupy_on_cpu)
+
+
+class Rounding(NumPyBackend):
+    """NumPy, with products of numbers that keep so many of float32's 23 bits."""
+
+    def __init__(self, bits):
+        super().__init__()
+        self.dropped, self.xp = 23 - bits, Capturable(numpy_xp, np, self)
+        self.primitives = Primitives(self.xp)
+
+    compile = Backend.compile
+
+    def matmul(self, left, right):
+        return np.matmul(self.rounded(left), self.rounded(right))
+
+    def rounded(self, array):
+        """Return numbers rounded to the nearest, ties to even."""
+        if self.dropped == 0:
+            return array
+        bits = np.ascontiguousarray(array).view(np.uint32)
+        half = np.uint32(2 ** (self.dropped - 1) - 1) + ((bits >> self.dropped) & 1)
+        return ((bits + half) >> self.dropped << self.dropped).view(np.float32)
 
 
 @pytest.fixture
@@ -174,6 +202,26 @@ class TestPrecision:
         single = cupy.asarray(numbers(4, 4), "float32")
         with pytest.raises(ValueError, match="one of float32, tf32, bfloat16, not 'float16'"):
             Products(cupy, cublas).matmul(single, single)
+
+    @pytest.mark.parametrize(("bits", "name"), [(10, "tf32"), (7, "bfloat16")])
+    def test_operands_that_are_rounded_learn_digits_as_well(self, bits, name):
+        """Rounded on the processor to so many bits: within half a point, as an average over seeds."""
+        X, y = load_digits(return_X_y=True)
+        X = (X / 16.0).astype("float32")
+        points = []
+        for backend in (Rounding(23), Rounding(bits)):
+            networks = [
+                MLPClassifier((64,), max_iter=25, random_state=seed, backend=backend)
+                for seed in range(3)
+            ]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that there could be more epochs
+                scores = [
+                    net.fit(X[:1_000], y[:1_000]).score(X[1_000:], y[1_000:]) for net in networks
+                ]
+            points.append(100.0 * np.mean(scores))
+        assert abs(points[0] - points[1]) <= 0.5, points
+        assert points[1] > 85.0  # of 1,000 examples, in 25 epochs
 
     def test_the_names_are_those_of_nvidias_bindings(self):
         cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is missing")
