@@ -28,7 +28,7 @@ class CuPyBackend(Backend):
 
     name = "cupy"
     library = "cupy"
-    install = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]' for a CUDA 12 driver)"
+    install = "pip install 'cupy-cuda13x[ctk]' nvmath-python (or 'cupy-cuda12x[ctk]' for a CUDA 12 driver)"
     types = ("cupy",)
     automatic = True
 
