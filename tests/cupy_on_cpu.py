@@ -193,7 +193,8 @@ class CuPyOnCPU:
             self.launch(function.__name__, lambda: function(*given, out=target, **keywords), [])
             return out
         with np.errstate(all="ignore"):
-            result = function(*in_range(given), **keywords)
+            gathers = function in {np.take, np.take_along_axis}
+            result = function(*(in_range(given) if gathers else given), **keywords)
         if isinstance(result, np.ndarray) and any(
             np.may_share_memory(result, a) for a in leaves(given) if isinstance(a, np.ndarray)
         ):
@@ -340,11 +341,11 @@ def ruin(array):
     array[...] = np.nan if kind == "f" else np.iinfo(array.dtype).min // 3 if kind in "iu" else True
 
 
-def in_range(tree):
-    """Return zeros in place of integers, which are indices that may be ruined."""
-    if isinstance(tree, np.ndarray) and tree.dtype.kind == "i" and tree.ndim < 2:
-        return np.zeros_like(tree)
-    return type(tree)(map(in_range, tree)) if isinstance(tree, tuple | list) else tree
+def in_range(arguments):
+    """Return the first argument, and zeros in place of indices, which may be ruined."""
+    return arguments[0], *(
+        np.zeros_like(a) if isinstance(a, np.ndarray) else a for a in arguments[1:]
+    )
 
 
 def leaves(tree):

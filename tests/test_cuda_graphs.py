@@ -167,6 +167,55 @@ def test_kernels_are_captured_as_everything_else(launch, name):
     assert any(n.startswith("update<double") for n, _ in backend.cupy.graphs[0].noted)
 
 
+@pytest.mark.parametrize(("hidden", "nodes"), [((8,), 22), ((8, 7), 28)])
+def test_how_many_kernels_a_step_starts(launch, hidden, nodes):
+    """docs/gpu.md tells it: ReLU, softmax, Adam and λ."""
+    backend = StandIn(launch=launch)
+    sizes = (5, *hidden, 3)
+    layers = (RELU,) * len(hidden) + (activations.Softmax(),)
+    architecture = Architecture(sizes, layers, CROSS_ENTROPY)
+    x, y = (backend.asarray(np.ones((n, 48))) for n in (5, 3))
+    epochs = Epochs(architecture, (x, y, None, 0.1), backend=backend, optimizer=ADAM, batch_size=16)
+    theta = backend.asarray(np.ones(architecture.n_parameters))
+    epochs.run(TrainingState(theta, np.random.RandomState(0)), rate)
+    assert len(backend.cupy.graphs[0].noted) == nodes
+
+
+def test_kernels_in_a_stack_write_gradients_where_they_belong(launch):
+    """Nothing is put together afterwards: products and sums write into one flat gradient."""
+    results = []
+    for primitives in ("kernels", "reference"):
+        backend = StandIn(launch=launch if primitives == "kernels" else None)
+        with backend.active():
+            stack = stack_of(backend, RULES)
+            costs = [stack.run(), stack.run()]
+        results.append([backend.to_host(each) for each in (stack.theta, *costs)])
+        names = [name for name, _ in backend.cupy.graphs[0].noted]
+        assert names.count("concatenate") == (0 if primitives == "kernels" else 2)  # and λ's part
+    for kernels, reference in zip(*results, strict=True):
+        np.testing.assert_allclose(kernels, reference, rtol=1e-10, atol=1e-12)
+
+
+def test_a_gradient_of_another_layer_or_dtype_is_put_together_as_ever(launch):
+    primitives = StandIn(launch=launch).primitives
+    asarray = primitives.xp._cupy.asarray
+    architecture = Architecture((3, 4, 2), (RELU, activations.Softmax()), CROSS_ENTROPY)
+    random = np.random.default_rng(0)
+    a, above, below = (random.normal(size=(n, 5)) for n in (3, 2, 4))
+    for kinds in (("float64", "float64"), ("float16", "float64"), ("float64", "float16")):
+        deltas = [asarray(delta, kind) for delta, kind in zip((above, below), kinds, strict=True)]
+        inputs = [asarray(below, kinds[0]), asarray(a, kinds[1])]
+        D = [
+            primitives.layer_gradient(architecture, l, delta, x)
+            for l, delta, x in zip((1, 0), deltas, inputs, strict=True)
+        ]
+        gradient = primitives.unroll(architecture, D[::-1])
+        expected = architecture.unroll(
+            np, [(below @ a.T, below.sum(-1)), (above @ below.T, above.sum(-1))]
+        )
+        np.testing.assert_allclose(cupy_on_cpu.plain(gradient), expected, rtol=0.02, atol=0.02)
+
+
 @pytest.fixture
 def gpu():
     """Return the GPU's backend."""

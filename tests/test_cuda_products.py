@@ -150,6 +150,30 @@ def test_a_stack_beside_one_matrix_is_one_tall_product(cupy, cublas):
     assert cublas.calls == [(5, 12, 7, 1, 70)]
 
 
+@READ_AS_THEY_LIE
+@pytest.mark.parametrize("way", ["dense", "in a gradient"])
+def test_a_product_goes_where_it_is_to_go(place, case, way, dtype):
+    matmul, to, back = place
+    (left, of_left), (right, of_right) = case
+    left, right = left.astype(dtype), right.astype(dtype)
+    expected = np.matmul(of_left(left), of_right(right))
+    size, leading = int(np.prod(expected.shape[-2:])), expected.shape[:-2]
+    memory = to(np.zeros((*leading, size + 9), dtype))
+    if way == "dense":
+        memory = to(np.zeros((*leading, size), dtype))
+        out = memory.reshape(expected.shape)
+    else:
+        out = memory[..., 5 : size + 5].reshape(expected.shape)
+    assert matmul(of_left(to(left)), of_right(to(right)), out=out) is out
+    bound = 20 * np.finfo(dtype).eps
+    np.testing.assert_allclose(back(out), expected, rtol=bound, atol=bound)
+    whole = back(memory)
+    if way == "in a gradient":
+        assert not whole[..., :5].any()
+        assert not whole[..., size + 5 :].any()
+        np.testing.assert_array_equal(whole[..., 5 : size + 5].reshape(out.shape), back(out))
+
+
 UNREADABLE = {
     "every other column": (
         (numbers(4, 10), lambda array: array[:, ::2]),

@@ -64,9 +64,9 @@ struct HalfSquare {
 };
 
 // The sum over each part of each row of values (rows, m), to sums (rows, gridDim.y): bias gradients, costs, weights,
-// squares. A block's x share a row; rows lie `apart` numbers apart.
+// squares. A block's x share a row; rows lie `apart` numbers apart, the sums of each `group` of them `group_apart`.
 template <class T, class What>
-__global__ void sums(const T *values, T *sums, int rows, int m, Long apart)
+__global__ void sums(const T *values, T *sums, int rows, int m, Long apart, int group, Long group_apart)
 {
     __shared__ T shared[THREADS];
     const int each = (m + gridDim.y - 1) / gridDim.y;
@@ -78,6 +78,7 @@ __global__ void sums(const T *values, T *sums, int rows, int m, Long apart)
             for (int i = start + threadIdx.x; i < end; i += blockDim.x)
                 sum += What::term(values[row * apart + i]);
         sum = over_x<Sum>(sum, shared);
-        if (row < rows && threadIdx.x == 0) sums[(Long)row * gridDim.y + blockIdx.y] = What::kept(sum);
+        if (row < rows && threadIdx.x == 0)
+            sums[row / group * group_apart + (Long)(row % group) * gridDim.y + blockIdx.y] = What::kept(sum);
     }
 }

@@ -8,6 +8,8 @@ than a faster way to the same numbers. Nothing here reads a value back to the ho
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +17,13 @@ import numpy as np
 
 from gpunet.activations import Activation, Identity, Maxout, Softmax
 from gpunet.losses import Loss
+from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.typing import Array, Namespace
 
 from .kernels import ELEMENTWISE, OUTPUTS, RULES, THREADS, TYPES, Launch
+from .products import Capturable
 
 _NUMBERS = 2**30  # of an array at most: kernels count in int
 _ROWS = 2**16 - 1  # of a grid at most; kernels go round
@@ -42,6 +46,7 @@ class CuPyPrimitives(Primitives):
     def __init__(self, xp: Namespace, launch: Launch) -> None:
         super().__init__(xp)
         self._launch = launch
+        self._here = threading.local()  # the gradient of the step that this thread is in
 
     def activate(self, z: Array, bias: Array, activation: Activation) -> tuple[Array, Array]:
         """Return (z + b, g(z + b)) from one kernel; consumes z."""
@@ -160,6 +165,43 @@ class CuPyPrimitives(Primitives):
         """Return Σ_i δ_i from one kernel, which adds in an order of its own, always the same."""
         return self._sums(delta) if _plain(delta) else super().bias_gradient(delta)
 
+    def layer_gradient(
+        self, architecture: Architecture, l: int, delta: Array, a: Array
+    ) -> tuple[Array, Array]:
+        """Return δ aᵀ and Σ_i δ_i, where they belong in the flat gradient."""
+        layers = self._gradient(architecture, l, delta)[1]
+        if not layers or not _plain(delta):
+            return super().layer_gradient(architecture, l, delta, a)
+        D, D_bias = layers[l]
+        self.xp.matmul(delta, self.xp.matrix_transpose(a), out=D)
+        return D, self._sums(delta, out=D_bias)
+
+    def unroll(self, architecture: Architecture, layers: Sequence[tuple[Array, Array]]) -> Array:
+        """Return the flat gradient, which holds the layers already."""
+        flat, mine = self._here.__dict__.pop("gradient", (None, ()))
+        if len(mine) == len(layers) and all(
+            D is part for (D, _), (part, _) in zip(layers, mine, strict=True)
+        ):
+            return flat
+        return super().unroll(architecture, layers)
+
+    def _gradient(
+        self, architecture: Architecture, l: int, delta: Array
+    ) -> tuple[Array, Sequence[tuple[Array, Array]]]:
+        """Return this step's flat gradient and its layers' views, none where a product can't write there.
+
+        The last layer comes first, and allocates it.
+        """
+        here, leading = self._here.__dict__, delta.shape[:-2]
+        if l == len(architecture.layers) - 1:
+            here["gradient"] = None, ()
+            if isinstance(self.xp, Capturable) and len(leading) <= 1 and _plain(delta):
+                shape = (*leading, architecture.n_parameters)
+                flat = self.xp.empty(shape, dtype=delta.dtype)
+                here["gradient"] = flat, architecture.split(self.xp, flat)
+        found: tuple[Array, Sequence[tuple[Array, Array]]] = here.get("gradient", (None, ()))
+        return found
+
     def half_square(self, weights: Array) -> Array:
         """Return ½ Σ Θ² from one kernel, or two for many weights."""
         rows = weights.ndim <= 2 and weights.strides[-1] == weights.itemsize
@@ -202,23 +244,29 @@ class CuPyPrimitives(Primitives):
         self._by_number(name, networks, P, arguments)
         return theta, slots
 
-    def _sums(self, values: Array, what: str = "Itself") -> Array:
+    def _sums(self, values: Array, what: str = "Itself", out: Array | None = None) -> Array:
         """Return the sum over the last axis of an array whose rows are contiguous in themselves.
 
         A long row is added up in parts by many blocks, and then the parts.
         """
         *leading, m = values.shape
         rows, parts = math.prod(leading), min(_blocks(m, _PART), THREADS)
-        sums = self.xp.empty((*leading, parts), dtype=values.dtype)
+        sums, group, group_apart = out, rows, _ZERO
+        if out is None or parts > 1:
+            sums = self.xp.empty((*leading, parts), dtype=values.dtype)
+        elif out.ndim > 1:
+            group, group_apart = out.shape[-1], _step(out, 0)
         lanes = 32 if m <= 1024 else THREADS  # a warp to a row, or a block to a long one
         apart = _step(values, -2) if rows > 1 else _ZERO
         self._launch(
             f"sums<{TYPES[values.dtype.char]}, {what}>",
             (_blocks(rows, THREADS // lanes), parts),
             (lanes, THREADS // lanes),
-            (values, sums, *_ints(rows, m), apart),
+            (values, sums, *_ints(rows, m), apart, *_ints(group), group_apart),
         )
-        return self.xp.reshape(sums, tuple(leading)) if parts == 1 else self._sums(sums)
+        if parts > 1:
+            return self._sums(sums, out=out)
+        return self.xp.reshape(sums, tuple(leading)) if out is None else out
 
     def _by_row(self, name: str, rows: int, m: int, arguments: tuple[Any, ...]) -> None:
         """Launch with a warp to 32 neighbours of a row."""

@@ -63,19 +63,28 @@ class Products:
         self._cupy, self._cublas = cupy, cublas
         self._here = threading.local()  # a handle is for one thread
 
-    def matmul(self, left: Array, right: Array, /) -> Array:
-        """Return left @ right; what isn't float32 or float64 in 2 or 3 axes, CuPy multiplies."""
+    def matmul(self, left: Array, right: Array, /, out: Array | None = None) -> Array:
+        """Return left @ right; what isn't float32 or float64 in 2 or 3 axes, CuPy multiplies.
+
+        ``out``, where it goes, may be any stack of matrices that are contiguous in themselves.
+        """
         if not self._knows(left, right):
-            return self._cupy.matmul(left, right)
+            product = self._cupy.matmul(left, right)
+            if out is None:
+                return product
+            out[...] = product
+            return out
         (left, left_turned, left_apart), (right, right_turned, right_apart) = (
             self._readable(left),
             self._readable(right),
         )
         rows, columns, inner = left.shape[-2], right.shape[-1], right.shape[-2]
         leading = left.shape[:-2] or right.shape[:-2]
-        out = self._cupy.empty((*leading, rows, columns), dtype=left.dtype)
-        networks, left_step, right_step = math.prod(leading), _step(left), _step(right)
-        if networks > 1 and right.ndim == 2 and not left_turned and left_step == rows * left_apart:
+        if out is None:
+            out = self._cupy.empty((*leading, rows, columns), dtype=left.dtype)
+        networks, (left_step, right_step, step) = math.prod(leading), map(_step, (left, right, out))
+        even = not left_turned and left_step == rows * left_apart and step == rows * columns
+        if networks > 1 and right.ndim == 2 and even:
             rows, networks = rows * networks, 1  # a stack beside one matrix is one tall matrix
         cublas, char = self._cublas, left.dtype.char
         one, zero = (scalar.ctypes.data for scalar in _SCALARS[char])
@@ -94,7 +103,7 @@ class Products:
             cublas.gemm_strided_batched_ex(
                 *(*sizes, right.data.ptr, kind, right_apart, right_step),
                 *(left.data.ptr, kind, left_apart, left_step),
-                *(zero, out.data.ptr, kind, columns, rows * columns, networks, *last),
+                *(zero, out.data.ptr, kind, columns, step, networks, *last),
             )
         return out
 
