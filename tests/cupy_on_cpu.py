@@ -90,6 +90,7 @@ class Stream:
         assert self.ptr != 0, "cannot capture on the default stream"
         assert self.noted is None
         self.noted = []
+        self._cuda.captures += 1
 
     def end_capture(self):
         noted, self.noted = self.noted, None
@@ -130,7 +131,7 @@ class CuPyOnCPU:
 
     def __init__(self):
         self.log, self.waits, self.streams, self.graphs = [], [], [], []
-        self.broken, self.captured = False, (set(), [])
+        self.broken, self.captured, self.captures = False, (set(), []), 0
         self.current = [Stream(self)]
         self.allocators = [Pool().malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})

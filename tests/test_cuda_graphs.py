@@ -361,6 +361,7 @@ class TestWithoutGraphs:
         assert "GPUNET_GRAPHS=0" in str(told[0].message)
         assert backend.cupy.graphs == []
         assert backend.cupy.current[-1].noted is None
+        assert backend.cupy.captures == 2  # once for each fit
         launched = backend
         backend = StandIn(False)  # which the activation looks up
         plain, plain_costs = run.trained(backend)
