@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import importlib.metadata
 from functools import cache
 from typing import Any
@@ -53,7 +54,7 @@ class CuPyBackend(Backend):
         self.device = int(index)
         problem = None
         try:
-            from nvmath.bindings import cublas
+            cublas = importlib.import_module("nvmath.bindings.cublas")
         except (ImportError, OSError, RuntimeError) as error:
             self.xp, problem = xp, error
         else:
