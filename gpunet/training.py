@@ -86,7 +86,7 @@ class TrainingStep:
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
         theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
-        total += cost * m
+        total = total + cost * m
         return theta, slots, total
 
 

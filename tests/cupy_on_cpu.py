@@ -47,7 +47,7 @@ class DeviceArray(np.ndarray):
 
     def __setitem__(self, key, value):
         target = plain(self[key])
-        self.cuda.launch("copy", lambda: np.copyto(target, plain(value)), [target])
+        self.cuda.launch("copy", lambda: np.copyto(target, plain(value)), [])
 
     def fill(self, value):
         self[...] = value
