@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, types
+from numba import carray, cfunc, njit, types
 
 
 def gather_rows(p: Any, n: Any) -> None:
@@ -54,6 +54,33 @@ def multiply(p: Any, n: Any) -> None:
     into, by = carray(p[0], n[0]), carray(p[1], n[0])
     for i in range(into.size):
         into[i] *= by[i]
+
+
+def drop(p: Any, n: Any) -> None:
+    """Put a · factor into ``into``: the factor is 0 or ``scale``, by the hash of `gpunet.dropout.keep`."""
+    a, into, factor, scale = carray(p[0], n[0]), carray(p[1], n[0]), carray(p[2], n[0]), p[3][0]
+    words = 8 // n[2]
+    threshold, key = carray(p[4], words).view(np.int64)[0], carray(p[5], words).view(np.int64)[0]
+    mixed, zero = _hash(key + n[1]), a.dtype.type(0)
+    for i in range(a.size):
+        factor[i] = scale if _hash(i ^ mixed) >= threshold else zero
+        into[i] = a[i] * factor[i]
+
+
+@njit
+def _hash(x: int) -> int:
+    """Return 32 well-mixed bits (C. Wellons' lowbias32)."""
+    x &= 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def where(p: Any, n: Any) -> None:
+    """Put one where the mask is true, else the other; each an array, or a number for all."""
+    mask, out = carray(p[0], n[0]).view(np.uint8), carray(p[3], n[0])
+    for i in range(out.size):
+        out[i] = p[1][i * n[1]] if mask[i] != 0 else p[2][i * n[2]]
 
 
 def shift(p: Any, n: Any) -> None:
@@ -234,21 +261,6 @@ def decay(p: Any, n: Any) -> None:
         gradient[i] += factor * weights[i]
 
 
-def scaled(p: Any, n: Any) -> None:
-    """Put one number times another into ``out``."""
-    p[2][0] = p[0][0] * p[1][0]
-
-
-def added(p: Any, n: Any) -> None:
-    """Put the sum of two numbers into ``out``."""
-    p[2][0] = p[0][0] + p[1][0]
-
-
-def copy(p: Any, n: Any) -> None:
-    """Put one number into ``out``."""
-    p[1][0] = p[0][0]
-
-
 def gradient_descent(p: Any, n: Any) -> None:
     """Step on θ, from the gradient and α."""
     theta, gradient, rate = carray(p[0], n[0]), carray(p[1], n[0]), p[2][0]
@@ -276,14 +288,15 @@ def nesterov(p: Any, n: Any) -> None:
 
 
 def adam(p: Any, n: Any) -> None:
-    """Step on θ and its moments, from the gradient, α_t and (β₁, 1 − β₁, β₂, 1 − β₂, ε)."""
+    """Step on θ and its moments, from the gradient, α_t, (β₁, 1 − β₁, β₂, 1 − β₂, ε) and λ's factor for the weights."""
+    size, n_weights = n[0], n[1]
     theta, gradient, m, v = (
-        carray(p[0], n[0]),
-        carray(p[1], n[0]),
-        carray(p[2], n[0]),
-        carray(p[3], n[0]),
+        carray(p[0], size),
+        carray(p[1], size),
+        carray(p[2], size),
+        carray(p[3], size),
     )
-    rate, numbers = p[4][0], p[5]
+    rate, numbers, factor = p[4][0], p[5], p[6][0]
     beta_1, rest_1, beta_2, rest_2, epsilon = (
         numbers[0],
         numbers[1],
@@ -291,13 +304,16 @@ def adam(p: Any, n: Any) -> None:
         numbers[3],
         numbers[4],
     )
-    for i in range(theta.size):
-        g = gradient[i]
-        mean = beta_1 * m[i] + rest_1 * g
-        square = beta_2 * v[i] + rest_2 * (g * g)
-        m[i] = mean
-        v[i] = square
-        theta[i] -= rate * (mean / (np.sqrt(square) + epsilon))
+    for start, stop in ((0, n_weights), (n_weights, size)):
+        t, d, first, second = theta[start:stop], gradient[start:stop], m[start:stop], v[start:stop]
+        for i in range(t.size):
+            g = d[i] + factor * t[i]
+            mean = beta_1 * first[i] + rest_1 * g
+            square = beta_2 * second[i] + rest_2 * (g * g)
+            first[i] = mean
+            second[i] = square
+            t[i] -= rate * (mean / (np.sqrt(square) + epsilon))
+        factor = theta.dtype.type(0)
 
 
 _SUMS = frozenset({"row_sums", "half_square"})

@@ -64,26 +64,23 @@ class NumPyBackend(Backend):
 
         The first where numba is there and not switched off, an epoch is work enough, and the step can be recorded.
         """
-        make: Callable[[Workspace], NumPyPrimitives] = NumPyPrimitives
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
         programs: Any = None
-        met = False
+        known = False
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            nonlocal make, programs, met
-            if not met and _is_worth_numba(step, carry, batches):
-                from .numba_primitives import NumbaPrimitives  # imports numba, for those who train
-                from .numba_program import Programs
+            nonlocal programs, known
+            if not known and _is_worth_numba(step, carry, batches):
+                from .numba_program import Programs  # imports numba, for those who train
 
-                make = functools.partial(NumbaPrimitives, threads=_blas_threads())
                 programs = Programs(step)
-            met = True
+            known = True
             program = None if programs is None else programs.find(carry, batches, data)
             if program is not None:
                 return program.run(carry, batches, stop)
             key = batches[0].shape[1:]  # a partial batch has its own
             if key not in workspaces:
-                workspaces[key] = make(Workspace())
+                workspaces[key] = NumPyPrimitives(Workspace())
             primitives = workspaces[key]
             for batch in zip(*batches, strict=True):
                 if stop():

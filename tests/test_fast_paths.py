@@ -1,7 +1,5 @@
 """The NumPy backend's fast paths against the reference primitives, on the same numbers."""
 
-import importlib.util
-
 import array_api_compat.numpy as xp
 import numpy as np
 import pytest
@@ -13,24 +11,10 @@ from gpunet.network import Architecture, cost_and_gradient
 from gpunet.primitives import Primitives
 from gpunet.training import TrainingStep
 
-FAST = {"workspace": NumPyPrimitives}
-if importlib.util.find_spec("numba") is not None:
-    from gpunet.backends.numba_primitives import NumbaPrimitives
 
-    FAST["numba"] = NumbaPrimitives
-    FAST["numba, two threads"] = lambda workspace: _in_parts(NumbaPrimitives(workspace, threads=2))
-
-
-def _in_parts(primitives):
-    primitives.large = 1  # so that small arrays are divided, too
-    return primitives
-
-
-@pytest.fixture(params=["workspace", "numba", "numba, two threads"])
-def fast(request):
-    if request.param not in FAST:
-        pytest.skip("numba isn't installed")
-    return FAST[request.param](Workspace())
+@pytest.fixture
+def fast():
+    return NumPyPrimitives(Workspace())
 
 
 @pytest.fixture(params=[(), (3,)], ids=["single", "stacked"])
@@ -155,13 +139,12 @@ def test_large_updates_are_made_in_blocks(shape, own, dtype):
 
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_a_fit_is_the_same_on_every_path(switch, monkeypatch):
-    if switch == "1" and "numba" not in FAST:
-        pytest.skip("numba isn't installed")
+    if switch == "1":
+        pytest.importorskip("numba", reason="numba isn't installed")
     random = np.random.RandomState(0)
     X, y = random.normal(size=(203, 5)), random.randint(3, size=203)
     model = MLPClassifier((8,), max_iter=5, random_state=0, batch_size=50, tol=0.0)
     monkeypatch.setenv("GPUNET_NUMBA", switch)
-    monkeypatch.setattr("gpunet.backends.numpy._WORTH_NUMBA", 0)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         fitted = model.fit(X, y)
     curve = fitted.loss_curve_

@@ -13,15 +13,30 @@ pytest.importorskip("numba", reason="numba isn't installed")
 
 from gpunet.backends.numba_program import Programs
 
-HIDDEN = ["relu", "tanh", "sigmoid", "identity"]
+HIDDEN = ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "elu", "gelu", "silu"]
 OUTPUTS = [
     ("softmax", losses.SoftmaxCrossEntropy()),
     ("softmax", losses.ClippedSoftmaxCrossEntropy()),
     ("sigmoid", losses.CrossEntropy()),
     ("sigmoid", losses.ClippedCrossEntropy()),
     ("identity", losses.SquaredError()),
+    ("sigmoid", losses.SquaredError()),
+    ("softmax", losses.SquaredError()),
+    ("identity", losses.MeanSquaredError()),
+    ("identity", losses.AbsoluteError()),
+    ("tanh", losses.Huber(0.5)),
+    ("identity", losses.Quantile((0.1, 0.5, 0.9))),
+    ("exp", losses.Poisson()),
 ]
-RULES = ["gradient_descent", "momentum", "nesterov", "adam"]
+RULES = ["gradient_descent", "momentum", "nesterov", "adam", "nadam", "adamw", "rmsprop"]
+
+
+class OwnLoss(losses.SoftmaxCrossEntropy):
+    pass
+
+
+class OwnRule(optimizers.Adam):
+    pass
 
 
 @pytest.fixture(params=["single", "stacked", "stacked, own examples"])
@@ -78,7 +93,7 @@ def compare(step, make, dtype, *, recorded=True):
 def step_of(hidden="relu", output="softmax", loss=None, rule="adam", **more):
     loss = loss or losses.ClippedSoftmaxCrossEntropy()
     chosen = (activations.get(hidden), activations.get(hidden), activations.get(output))
-    optimizer = optimizers.get(rule, learning_rate=0.01)
+    optimizer = optimizers.get(rule, learning_rate=0.01) if isinstance(rule, str) else rule
     return TrainingStep(Architecture((4, 6, 5, 3), chosen, loss), optimizer, **more)
 
 
@@ -109,15 +124,67 @@ def test_a_minibatch_that_estimates_the_whole_cost(kind, dtype):
     compare(step, epoch_of(step, kind, dtype), dtype)
 
 
-def test_networks_with_rules_of_their_own(dtype):
-    """β₁ of each network its own, as data."""
-    step = step_of()
+@pytest.mark.parametrize("rule", ["adam", "nadam", "momentum"])
+def test_networks_with_rules_of_their_own(rule, dtype):
+    """One number of each network its own, as data."""
+    step = step_of(rule=rule)
     make = epoch_of(step, "stacked", dtype)
 
     def with_settings():
         carry, batches, data = make()
-        own = {"optimizer": {"beta_1": np.asarray([[0.5], [0.8], [0.9]], dtype)}}
+        name = "momentum" if rule == "momentum" else "beta_1"
+        own = {"optimizer": {name: np.asarray([[0.5], [0.8], [0.9]], dtype)}}
         return carry, batches, (*data, own)
+
+    compare(step, with_settings, dtype)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_weights(own, kind, dtype):
+    """With some that are 0: the whole last minibatch's, too."""
+    if own and kind == "single":
+        pytest.skip("one network has no others to differ from")
+    random = np.random.RandomState(1)
+    weights = random.uniform(size=(3, 11) if own else 11).astype(dtype)
+    weights[..., ::3] = 0.0
+    for loss, output in (
+        (losses.ClippedSoftmaxCrossEntropy(), "softmax"),
+        (losses.SquaredError(), "identity"),
+    ):
+        step = step_of(output=output, loss=loss)
+        compare(step, epoch_of(step, kind, dtype, weights=weights), dtype)
+    step = step_of()
+    compare(step, epoch_of(step, kind, dtype, weights=0.0 * weights), dtype)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_clipped_gradients(own, kind, dtype):
+    if own and kind == "single":
+        pytest.skip("one network has no others to differ from")
+    step = step_of(clip=0.3)
+    make = epoch_of(step, kind, dtype)
+
+    def with_settings():
+        carry, batches, data = make()
+        norms = np.asarray([[0.1], [0.5], [10.0]], dtype)
+        return carry, batches, (*data, {"clip": norms} if own else {})
+
+    compare(step, with_settings, dtype)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_dropout_drops_the_same_units(own, kind, dtype):
+    step = step_of("tanh", dropout=(0.3, 0.5))
+    leading = () if kind == "single" else (3,)
+    keys = np.random.RandomState(2).randint(2**32, size=(4, *leading))
+    make = epoch_of(step, kind, dtype, keys=(keys,))
+
+    def with_settings():
+        carry, batches, data = make()
+        if not own or not leading:
+            return carry, batches, data
+        rates = tuple(np.asarray([0.1, 0.5, 0.9]) for _ in range(2))
+        return carry, batches, (*data, {"dropout": rates})
 
     compare(step, with_settings, dtype)
 
@@ -132,15 +199,15 @@ def test_wide_examples_are_not_copied(dtype, monkeypatch):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"hidden": "gelu"},
         {"hidden": "maxout:2"},
-        {"output": "tanh", "loss": losses.SquaredError()},
-        {"output": "exp", "loss": losses.Poisson()},
-        {"rule": "nadam"},
+        {"hidden": activations.Custom(lambda xp, z: z, lambda xp, z, a: xp.ones_like(z))},
+        {"loss": OwnLoss()},
+        {"rule": OwnRule()},
     ],
-    ids=str,
+    ids=["maxout", "activation", "loss", "rule"],
 )
-def test_what_has_no_formula_is_left_to_others(changed, dtype):
+def test_what_is_the_users_own_is_left_to_others(changed, dtype):
+    """It may be another at every call, and a program would never know."""
     step = step_of(**changed)
     compare(step, epoch_of(step, "single", dtype), dtype, recorded=False)
 
