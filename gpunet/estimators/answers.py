@@ -38,7 +38,7 @@ def answers(estimators: Sequence[Any], method: str, X: Any) -> list[Any]:
     >>> from sklearn.datasets import load_iris
     >>> from gpunet import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> networks = [MLPClassifier((5,), solver="lbfgs", alpha=a).fit(X, y) for a in (0.1, 1.0)]
+    >>> networks = [MLPClassifier((5,), solver="lbfgs", tol=0.1, random_state=k).fit(X, y) for k in (0, 1)]
     >>> [classes.shape for classes in answers(networks, "predict", X)]
     [(150,), (150,)]
     """
