@@ -19,6 +19,7 @@ CONTESTANTS = {
     "gpunet, torch": "estimators:GpunetTorch",
     "scikit-learn": "estimators:ScikitLearn",
     "torch": "torch_loops:Torch",
+    "torch, by hand": "torch_loops:TorchByHand",
     "torch.compile": "torch_loops:TorchCompile",
     "JAX, scan": "jax_loops:Scan",
     "JAX, jit of a step": "jax_loops:Step",
@@ -27,6 +28,11 @@ CONTESTANTS = {
     PRODUCTS: "products:Products",
 }
 GPUNET = [name for name in CONTESTANTS if name.startswith("gpunet")]
+PEERS = {
+    "gpunet, torch": ("torch", "torch, by hand", "torch.compile"),
+    "gpunet, JAX": ("JAX, scan", "JAX, jit of a step"),
+}
+"""Loops written by hand in the library that gpunet runs on."""
 
 
 class UnsuitedError(Exception):
