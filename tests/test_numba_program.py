@@ -11,7 +11,7 @@ from gpunet.training import TrainingStep
 
 pytest.importorskip("numba", reason="numba isn't installed")
 
-from gpunet.backends.numba_program import Programs
+from gpunet.backends.numba_program import Program, Programs
 
 HIDDEN = ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "elu", "gelu", "silu"]
 OUTPUTS = [
@@ -285,3 +285,20 @@ def test_a_fit_takes_it_where_it_is_worth_it(monkeypatch):
         plain = model.fit(X, y).loss_curve_
     assert len(taken) == 3
     np.testing.assert_allclose(curve, plain, rtol=1e-12)
+
+
+def test_a_long_run_of_short_epochs_goes_over_to_it(monkeypatch):
+    monkeypatch.setattr("gpunet.backends.numpy._SPENT", 5e6)  # some four epochs of one step
+    taken = []
+    run = Program.run
+    monkeypatch.setattr(Program, "run", lambda *args: taken.append(args) or run(*args))
+    random = np.random.RandomState(0)
+    X, y = random.normal(size=(200, 5)), random.randint(2, size=200)
+    model = MLPClassifier((4,), max_iter=8, random_state=0, batch_size=200, tol=0.0)
+    curves = []
+    for setting in ("on", "0"):
+        monkeypatch.setenv("GPUNET_NUMBA", setting)
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            curves.append(model.fit(X, y).loss_curve_)
+    assert 0 < len(taken) < 8
+    np.testing.assert_allclose(*curves, rtol=1e-12)
