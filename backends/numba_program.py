@@ -75,11 +75,11 @@ class Program:
             raise UnrecordableError("an order of bytes")
         tape = Tape(carry, batches)
         theta, slots, total = step(Recorder(tape), tape.carry, tape.batch, data)
-        if theta is not tape.carry[0] or any(
-            mine is not theirs for mine, theirs in zip(slots, tape.carry[1], strict=True)
-        ):
+        if theta is not tape.carry[0]:
             raise UnrecordableError("parameters that move")
-        tape.elementwise(np.positive, (total,), tape.carry[2])
+        for mine, theirs in zip((*slots, total), (*tape.carry[1], tape.carry[2]), strict=True):
+            if mine is not theirs:
+                tape.elementwise(np.positive, (mine,), theirs)
         self._operations = np.asarray(tape.rows, np.int64)
         self._networks, self._data = tape.networks, data
         self._memory = np.empty(tape.size + 64, np.uint8)
@@ -96,6 +96,8 @@ class Program:
     def run(self, carry: Any, batches: Any, stop: Callable[[], bool]) -> Any:
         """Go through an epoch's minibatches; return the carry, changed in place."""
         theta, slots, total = carry
+        if type(total) is not np.ndarray:  # what NumPy makes of sums without axes
+            total = np.asarray(total)
         carried, addresses = self._carried
         if not carried or not all(map(operator.is_, carried, (theta, *slots))):
             carried, addresses = [theta, *slots], [_address(array) for array in (theta, *slots)]
@@ -108,7 +110,7 @@ class Program:
                 break
             last = min(first + self._steps, steps)
             replay(self._operations, bases, self._networks, first, last)
-        return carry
+        return theta, slots, total
 
 
 def _address(array: HostArray) -> int:
