@@ -1,18 +1,56 @@
-"""L-BFGS: SciPy's, on the flat parameter vector, all examples at once."""
+"""L-BFGS: SciPy's, on the flat parameter vector, all examples at once.
+
+SciPy asks for the cost and its gradient. They are computed by a step, as an optimizer's are, so that a backend's
+``compile`` makes them fast in the same way.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.network import Architecture, cost_and_gradient
-from gpunet.optimizers import LBFGS
+from gpunet.optimizers import LBFGS, Slots
+from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.training import Data, TrainingState
 from gpunet.typing import Array, HostArray
+
+
+@dataclass(frozen=True)
+class CostStep:
+    """A step that stays where it is: its result is the gradient, in the place of an optimizer's memory, and the cost.
+
+    Called as `gpunet.training.TrainingStep` is, with carry = (θ, (∂J/∂θ,), J) and `Data`; it takes all examples.
+    """
+
+    architecture: Architecture
+
+    def __call__(
+        self,
+        primitives: Primitives,
+        carry: tuple[Array, Slots, Array],
+        batch: tuple[Array, ...],
+        data: Data,
+    ) -> tuple[Array, Slots, Array]:
+        theta, _, _ = carry
+        x, y, weights, l2 = data
+        J, gradient = cost_and_gradient(
+            self.architecture,
+            theta,
+            primitives.whole(x),
+            primitives.whole(y),
+            primitives,
+            l2=l2,
+            weights=None if weights is None else primitives.whole(weights),
+        )
+        return theta, (gradient,), J
 
 
 def cost_function(
@@ -35,24 +73,23 @@ def cost_function(
     stop : callable
         Asked before each evaluation; True raises StopIteration.
     """
-    x, y, weights, l2 = data
-    name = dtype_name(like)
-    if isinstance(x, SparseColumns):
+    x, *rest = data
+    xp, name, step = backend.xp, dtype_name(like), CostStep(architecture)
+    if isinstance(x, SparseColumns):  # what decides on the host can't be compiled
+        run = Backend.compile(backend, step)
         x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
+    else:
+        run = backend.compile(step)
+    data = (x, *rest)
+    batches = (xp.arange(x.shape[-1], dtype=xp.int64, device=device(like))[None, :],)
+    slots, J = (xp.zeros_like(like),), backend.asarray(0.0, name)
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
+        nonlocal slots, J
         if stop():
             raise StopIteration
-        xp = backend.xp
-        J, gradient = cost_and_gradient(
-            architecture,
-            backend.asarray(theta, name),
-            x,
-            y,
-            backend.primitives,
-            l2=l2,
-            weights=weights,
-        )
+        _, slots, J = run((backend.asarray(theta, name), slots, J), batches, data, lambda: False)
+        (gradient,) = slots
         told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
         return float(told[-1]), told[:-1]
 
