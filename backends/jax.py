@@ -120,7 +120,8 @@ class JAXBackend(Backend):
             theta, slots, total = scan(JAXPieces(), carry, batches, rows, others)
             return theta.joined(), tuple(slot.joined() for slot in slots), total
 
-        return jax.jit(run, donate_argnums=0)
+        # a training step consumes its carry
+        return jax.jit(run, donate_argnums=0 if isinstance(step, TrainingStep) else ())
 
     @classmethod
     def devices(cls) -> list[Device]:
