@@ -18,14 +18,14 @@ def compiled(folder):
     return built(folder, SOURCE, names())
 
 
-def built(folder, source, kernels, after=""):
+def built(folder, source, kernels, after="", optimize="-O1"):
     """Compile some kernels of a program, followed by more text, into a library in a folder; return its path."""
     shim = Path(__file__).with_suffix(".hpp").read_text(encoding="utf-8")
     listed = "\n".join(f"KERNEL({number}, {name})" for number, name in enumerate(kernels))
     file, library = folder / "kernels.cpp", folder / "kernels.so"
     file.write_text(f"{shim}\n{source}\n{listed}\n{after}\n", encoding="utf-8")
     assert "--fmad=false" in OPTIONS  # which is the third of these
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared"]
+    options = ["-std=c++17", optimize, "-ffp-contract=off", "-fPIC", "-shared"]
     done = subprocess.run(
         [COMPILER, *options, "-o", library, file], capture_output=True, text=True, check=False
     )

@@ -85,8 +85,8 @@ class Program:
         leading = theta.shape[:-1]
         if theta.dtype.char not in TYPES or len(leading) > 1:
             raise UnrecordableError(f"{theta.dtype} {leading}")
-        if any(array.dtype != theta.dtype for array in (*slots, total)):
-            raise UnrecordableError("several dtypes")
+        if any(a.dtype != theta.dtype or not a.flags.c_contiguous for a in (theta, *slots, total)):
+            raise UnrecordableError("several dtypes, or gaps")
         self._tape = tape = Tape(theta.dtype.char)
         self._networks, parameters = math.prod(leading), theta.shape[-1]
         theta_value = Flat(tape, "theta", (parameters,))
