@@ -177,6 +177,7 @@ RUNS = {
     "no hidden layer": Run((5, 3), ()),
     "one of each": Run((1, 1, 1), loss=losses.CrossEntropy(), n=3, batch=1),
     "many outputs": Run((13, 37, 41), n=40, batch=20),
+    "sums that groups share": Run((20, 33, 3), n=90, batch=90),
     "columns in memory": Run(turned=True),
 }  # fmt: skip
 
@@ -300,21 +301,28 @@ class TestWhatFits:
         assert 0 <= -(-m // found.part) * found.part - m < found.part
 
 
+SHAPES = [(1, 1), (3, 32), (100, 200), (100, 50), (10, 100), (37, 41), (700, 31)]
+
+
 @pytest.mark.parametrize("threads", [64, 128, 256])
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (3, 32), (100, 200), (100, 50), (10, 100), (37, 41), (700, 31)]
-)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_product_has_no_more_parts_than_threads(shape, threads):
-    tall, wide, down, across = tiles(*shape, threads, "f")
-    assert down * across <= threads
-    assert tall * wide <= 80
-    assert (down, across) <= shape
+    for shared in (False, True):
+        tall, wide, down, across, groups = tiles(*shape, 200, threads, "f", shared=shared)
+        assert down * across * groups <= threads
+        assert tall * wide <= 80
+        assert down <= shape[0]
+        assert across <= shape[1]
+        assert groups == 1 or (shared and down * tall >= shape[0] and across * wide >= shape[1])
 
 
 def test_large_products_keep_threads_busy():
-    tall, wide, down, across = tiles(100, 200, 256, "f")
+    tall, wide, down, across, groups = tiles(100, 200, 50, 256, "f", shared=False)
     assert tall * wide * down * across == 100 * 200
     assert tall + wide <= 0.25 * tall * wide  # numbers read for each multiplied
+    tall, wide, *_, groups = tiles(10, 100, 200, 256, "f", shared=True)
+    assert groups > 1
+    assert tall + wide <= 0.5 * tall * wide
 
 
 class TestTheOtherWay:

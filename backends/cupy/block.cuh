@@ -33,17 +33,23 @@ __device__ T over_block(T value, T *shared)
     return value;
 }
 
-// Hands left · right, for left (rows, inner) and right (inner, columns), number by number to into(i, j, number).
+// Hands left · right, for left (rows, inner) and right (inner, columns), number by number to into(i, j, number, more).
 //
 // A thread has `tall` rows, `down` apart, and `wide` columns, `across` apart, at a time: so it reads tall + wide
 // numbers for tall · wide products. Rows and columns beyond the last are computed as the last, and not handed on.
+// Groups of threads share the inner sum, each a part of it; they hand their numbers on in turn, and but for the first
+// there is `more` to add. Then a tile for each thread has to be all of the product.
 // Neighbours in memory lie *_down numbers apart from row to row, *_right from column to column.
-template <int rows, int columns, int tall, int wide, int down, int across, class T, class Into>
+template <int rows, int columns, int tall, int wide, int down, int across, int groups, class T, class Into>
 __device__ __forceinline__ void product(
     const T *left, int left_down, int left_right, const T *right, int right_down, int right_right, int inner, Into into)
 {
-    const int t = thread();
-    if (t >= down * across) return;
+    static_assert(groups == 1 || (down * tall >= rows && across * wide >= columns), "a tile isn't all");
+    const int each = threads() / groups, group = thread() / each, share = (inner + groups - 1) / groups;
+    const bool here = thread() % each < down * across && group < groups;
+    if (groups == 1 && !here) return;
+    const int t = here ? thread() % each : 0;
+    const int first = group * share, last = here ? (first + share < inner ? first + share : inner) : first;
     for (int top = t / across; top < rows; top += down * tall) {
         for (int side = t % across; side < columns; side += across * wide) {
             const T *from_left[tall], *from_right[wide];
@@ -63,7 +69,7 @@ __device__ __forceinline__ void product(
 #pragma unroll
                 for (int c = 0; c < wide; ++c) sum[r][c] = T(0);
 #pragma unroll 4
-            for (int k = 0; k < inner; ++k) {
+            for (int k = first; k < last; ++k) {
                 T a[tall], b[wide];
 #pragma unroll
                 for (int r = 0; r < tall; ++r) a[r] = from_left[r][k * left_right];
@@ -74,12 +80,18 @@ __device__ __forceinline__ void product(
 #pragma unroll
                     for (int c = 0; c < wide; ++c) sum[r][c] = fma(a[r], b[c], sum[r][c]);
             }
+#pragma unroll 1
+            for (int turn = 0; turn < groups; ++turn) {
+                if (here && group == turn) {
 #pragma unroll
-            for (int r = 0; r < tall; ++r)
+                    for (int r = 0; r < tall; ++r)
 #pragma unroll
-                for (int c = 0; c < wide; ++c)
-                    if (top + r * down < rows && side + c * across < columns)
-                        into(top + r * down, side + c * across, sum[r][c]);
+                        for (int c = 0; c < wide; ++c)
+                            if (top + r * down < rows && side + c * across < columns)
+                                into(top + r * down, side + c * across, sum[r][c], turn > 0);
+                }
+                if (groups > 1) __syncthreads();
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 from ..recording import UnrecordableError
 from .kernels import THREADS
@@ -73,26 +74,31 @@ def layout(  # noqa: PLR0917  # sizes, all of them
 
 
 @lru_cache(4096)
-def tiles(rows: int, columns: int, threads: int, char: str) -> tuple[int, int, int, int]:
-    """Return how threads share a product: (tall, wide, down, across), see `product` in block.cuh.
+def tiles(
+    rows: int, columns: int, inner: int, threads: int, char: str, *, shared: bool
+) -> tuple[int, int, int, int, int]:
+    """Return how threads share a product: (tall, wide, down, across, groups), see `product` in block.cuh.
 
     A warp reads tall + wide numbers from shared memory, one read at a time for the whole processor, for tall · wide
-    multiplications, four at a time. So large tiles are best, as long as no thread is left without.
+    multiplications, four at a time. So large tiles are best, as long as no thread is left without; where the inner sum
+    may be ``shared`` by groups of threads, these have the larger ones. Times are in cycles.
     """
-    best: tuple[float, tuple[int, int, int, int]] | None = None
-    for across in range(1, min(threads, columns) + 1):
-        down = min(threads // across, rows)
-        warps = math.ceil(down * across / 32)
-        for tall in _heights(rows, down):
-            for wide in _heights(columns, across):
-                if tall * wide > _REGISTERS[char]:
-                    continue
+    best: tuple[float, tuple[int, int, int, int, int]] | None = None
+    for groups in (1, 2, 4, 8) if shared else (1,):
+        most = threads // groups
+        hand_on = groups * (rows * columns / 16 + 40.0)
+        for across in range(1, min(most, columns) + 1) if most >= 32 else ():
+            down = min(most // across, rows)
+            warps = groups * math.ceil(down * across / 32)
+            for tall, wide in product(_heights(rows, down), _heights(columns, across)):
                 rounds = math.ceil(rows / (down * tall)) * math.ceil(columns / (across * wide))
+                if tall * wide > _REGISTERS[char] or (groups > 1 and rounds > 1):
+                    continue
                 reads = (tall + wide) * warps
                 issued = (tall * wide + tall + wide) * math.ceil(warps / 4)
-                time = rounds * max(reads, issued)
+                time = rounds * math.ceil(inner / groups) * max(reads, issued) + hand_on
                 if best is None or time < best[0]:
-                    best = time, (tall, wide, down, across)
+                    best = time, (tall, wide, down, across, groups)
     assert best is not None  # one row and one column always do
     return best[1]
 

@@ -99,7 +99,8 @@ class Recorder(Primitives):
             raise UnrecordableError(loss.name)
         tape, (units, m) = self.tape, z.shape
         delta = tape.columns(units, m)
-        self._multiply(z, [f"{delta.at('i', 'j')} = sum;"])
+        at = delta.at("i", "j")
+        self._multiply(z, [f"{at} = more ? {at} + sum : sum;"], shared=True)
         share = tape.code(1.0 / (m if total is None else total))
         if weights is not None:
             W = total if total is not None else self._sum_or_1(weights)
@@ -149,17 +150,17 @@ class Recorder(Primitives):
         """Note down δ aᵀ and Σ_i δ_i, added to what earlier columns gave."""
         a, (rows, m) = self._placed(a), delta.shape
         D, D_bias = self.split(architecture, self._gradient)[l]
-        add = "at = start ? at + sum : sum;"
+        add = "at = start || more ? at + sum : sum;"
         where, down, right = a.matrix()
         self._product(
-            (rows, a.shape[0]), "columns", (*delta.matrix(), where, right, down),
-            [f"Real &at = {D.name}[{D.start} + i * {D.apart} + j];", add],
+            (rows, a.shape[0]), None, (*delta.matrix(), where, right, down),
+            [f"Real &at = {D.name}[{D.start} + i * {D.apart} + j];", add], shared=True,
         )  # fmt: skip
         self.tape.multiplications += rows * a.shape[0] * m
         self.tape.note(
             "columns",
             f"row_sums({delta.name}, {rows}, columns, APART, [&](int i, Real sum) "
-            f"{{ Real &at = {D_bias.name}[{D_bias.start} + i]; {add} }});",
+            f"{{ const bool more = false; Real &at = {D_bias.name}[{D_bias.start} + i]; {add} }});",
             meet=True,
         )
         return D, D_bias
@@ -225,30 +226,35 @@ class Recorder(Primitives):
             )
         return self._on_chip[id(a)]
 
-    def _multiply(self, product: Product, lines: list[str]) -> None:
-        """Note down Θ a or Θᵀ δ; ``lines`` take number ``sum`` in row i and column j."""
+    def _multiply(self, product: Product, lines: list[str], *, shared: bool = False) -> None:
+        """Note down Θ a or Θᵀ δ; ``lines`` take number ``sum`` in row i and column j.
+
+        Where the inner sum may be ``shared``, they may get a part of it, and then ``more`` of it.
+        """
         right = self._placed(product.right)
         (rows, inner), m = product.left.shape, right.shape[1]
         operands = *product.left.matrix(), *right.matrix()
-        self._product((rows, None), str(inner), operands, lines)
+        self._product((rows, None), inner, operands, lines, shared=shared)
         self.tape.note("columns", "__syncthreads();")
         self.tape.multiplications += rows * inner * m
 
     def _product(
         self,
         shape: tuple[int, int | None],
-        inner: str,
+        inner: int | None,
         operands: tuple[str, ...],
         lines: list[str],
+        *,
+        shared: bool,
     ) -> None:
-        """Note down a product of some shape, None for as many columns as are on the chip at a time."""
+        """Note down a product of some sizes, None for as many columns as are on the chip at a time."""
 
         def line(layout: Layout) -> str:
-            rows, columns = shape[0], shape[1] or layout.part
-            sizes = rows, columns, *tiles(rows, columns, layout.threads, self.tape.char)
+            rows, columns, terms = shape[0], shape[1] or layout.part, inner or layout.part
+            tile = tiles(rows, columns, terms, layout.threads, self.tape.char, shared=shared)
             return (
-                f"product<{', '.join(map(str, sizes))}>({', '.join(operands)}, {inner}, "
-                f"[&](int i, int j, Real sum) {{ {' '.join(lines)} }});"
+                f"product<{', '.join(map(str, (rows, columns, *tile)))}>({', '.join(operands)}, {inner or 'columns'}, "
+                f"[&](int i, int j, Real sum, bool more) {{ {' '.join(lines)} }});"
             )
 
         self.tape.note("columns", line)
