@@ -45,11 +45,13 @@ __device__ __forceinline__ void product(
     const T *left, int left_down, int left_right, const T *right, int right_down, int right_right, int inner, Into into)
 {
     static_assert(groups == 1 || (down * tall >= rows && across * wide >= columns), "a tile isn't all");
-    const int each = threads() / groups, group = thread() / each, share = (inner + groups - 1) / groups;
-    const bool here = thread() % each < down * across && group < groups;
+    // with one group all of this is known when the program is compiled, and the loop over k a plain one
+    const int each = threads() / groups, group = groups == 1 ? 0 : thread() / each;
+    const int of_group = groups == 1 ? thread() : thread() % each, share = (inner + groups - 1) / groups;
+    const bool here = of_group < down * across && group < groups;
     if (groups == 1 && !here) return;
-    const int t = here ? thread() % each : 0;
-    const int first = group * share, last = here ? (first + share < inner ? first + share : inner) : first;
+    const int t = here ? of_group : 0, first = group * share;
+    const int last = groups == 1 || first + share < inner ? first + share : inner;
     for (int top = t / across; top < rows; top += down * tall) {
         for (int side = t % across; side < columns; side += across * wide) {
             const T *from_left[tall], *from_right[wide];
@@ -69,7 +71,7 @@ __device__ __forceinline__ void product(
 #pragma unroll
                 for (int c = 0; c < wide; ++c) sum[r][c] = T(0);
 #pragma unroll 4
-            for (int k = first; k < last; ++k) {
+            for (int k = first; k < last; ++k) {  // those that aren't here read as well, and hand nothing on
                 T a[tall], b[wide];
 #pragma unroll
                 for (int r = 0; r < tall; ++r) a[r] = from_left[r][k * left_right];
