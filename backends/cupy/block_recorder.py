@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.activations import ELU, GELU, Activation, Identity, LeakyReLU, SiLU
+from gpunet.activations import ELU, GELU, Activation, Identity, LeakyReLU, Maxout, SiLU
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
@@ -26,6 +26,7 @@ from .block_values import (
     Namespace,
     Product,
     Scalar,
+    Seen,
     Tape,
 )
 from .kernels import ELEMENTWISE, OUTPUTS, RULES
@@ -62,7 +63,9 @@ class Recorder(Primitives):
     def activate(self, z: Any, bias: Any, activation: Activation) -> tuple[Any, Any]:
         """Note down a product and, number by number as they come, the bias and g."""
         kind, tape = type(activation), self.tape
-        if kind not in ELEMENTWISE or not isinstance(z, Product):
+        if isinstance(activation, Maxout) and kind is Maxout:
+            return self._activate_maxout(z, bias, activation.pieces)
+        if kind not in ELEMENTWISE:
             raise UnrecordableError(activation.name)
         a = tape.columns(*z.shape)
         below = tape.columns(*z.shape) if kind in _FROM_Z else a
@@ -75,14 +78,37 @@ class Recorder(Primitives):
 
     def pull_back(self, delta: Any, z: Any, a: Any, activation: Activation) -> Any:
         """Note down Θᵀ δ and, number by number, its factors: δ takes a's place."""
-        if not isinstance(delta, Product):
-            raise UnrecordableError("an unusual δ")
         kind, at = type(activation), a.at("i", "j")
+        if isinstance(activation, Maxout):
+            return self._pull_back_maxout(delta, z, a, activation.pieces)
         factor = f"{kind.__name__}::g_prime({z.at('i', 'j')}, {at}, {self._settings(activation)})"
-        lines = [f"sum *= {kept}(i * {a.shape[1]} + start + j);" for kept in delta.kept]
-        lines += [f"{at} = sum;" if kind is Identity else f"{at} = sum * {factor};"]
-        self._multiply(delta, lines)
+        self._multiply(delta, [f"{at} = sum;" if kind is Identity else f"{at} = sum * {factor};"])
         return a
+
+    def _activate_maxout(self, z: Product, bias: Seen, pieces: int) -> tuple[Columns, Columns]:
+        """Note down z + b, then the largest of each unit's pieces, which lie ``apart``."""
+        (rows, m), tape = z.shape, self.tape
+        below, a = tape.columns(rows, m), tape.columns(rows // pieces, m)
+        self._multiply(z, [f"{below.at('i', 'j')} = sum + {bias.name}[{bias.start} + i];"])
+        first, apart = f"&{below.at('i', 'j')}", f"{a.shape[0]} * APART"
+        self._each(
+            a.shape[0],
+            f"const Real *first = {first}; "
+            f"{a.at('i', 'j')} = first[winner(first, {pieces}, {apart}) * ({apart})];",
+        )
+        return below, a
+
+    def _pull_back_maxout(self, delta: Product, z: Columns, a: Columns, pieces: int) -> Columns:
+        """Note down Θᵀ δ in a's place; the pieces that won get it, in z's place."""
+        self._multiply(delta, [f"{a.at('i', 'j')} = sum;"])
+        apart = f"{a.shape[0]} * APART"
+        self._each(
+            a.shape[0],
+            f"Real *first = &{z.at('i', 'j')}; const int best = winner(first, {pieces}, {apart}); "
+            f"for (int piece = 0; piece < {pieces}; ++piece) "
+            f"first[piece * ({apart})] = {a.at('i', 'j')} * Real(piece == best);",
+        )
+        return z
 
     def output(  # noqa: PLR0917  # as in the reference
         self,
@@ -127,12 +153,8 @@ class Recorder(Primitives):
         mixed = f"hashed((unsigned){key.at()} + {salt}u)"
         tape.note("before", f"const Kept<Real> {kept} = {{{mixed}, {factor}}};")
         rows, m = a.shape
-        tape.note(
-            "columns",
-            f"EACH_OF_BLOCK(n, {rows} * columns) {{ const int i = n / columns, j = n % columns; "
-            f"{into.at('i', 'j')} = {a.at('i', 'j')} * {kept}(i * {m} + start + j); }}",
-            meet=True,
-        )
+        factor = f"{kept}(i * {m} + start + j)"
+        self._each(rows, f"{into.at('i', 'j')} = {a.at('i', 'j')} * {factor};")
         return into, Dropped(kept)
 
     def split(self, architecture: Architecture, theta: Any) -> list[tuple[Any, Any]]:
@@ -226,12 +248,24 @@ class Recorder(Primitives):
             )
         return self._on_chip[id(a)]
 
+    def _each(self, rows: int, line: str) -> None:
+        """Note down what to do for each of the rows i and columns j."""
+        loop = f"EACH_OF_BLOCK(n, {rows} * columns)"
+        body = f"{{ const int i = n / columns, j = n % columns; {line} }}"
+        self.tape.note("columns", f"{loop} {body}", meet=True)
+
     def _multiply(self, product: Product, lines: list[str], *, shared: bool = False) -> None:
         """Note down Θ a or Θᵀ δ; ``lines`` take number ``sum`` in row i and column j.
 
         Where the inner sum may be ``shared``, they may get a part of it, and then ``more`` of it.
         """
+        if not isinstance(product, Product):
+            raise UnrecordableError("what isn't a product")
         right = self._placed(product.right)
+        lines = [
+            *(f"sum *= {kept}(i * {right.shape[1]} + start + j);" for kept in product.kept),
+            *lines,
+        ]
         (rows, inner), m = product.left.shape, right.shape[1]
         operands = *product.left.matrix(), *right.matrix()
         self._product((rows, None), inner, operands, lines, shared=shared)
