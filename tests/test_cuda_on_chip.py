@@ -10,13 +10,14 @@ import importlib.util
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gpunet.backends.cupy.block_layout import layout, tiles
 from gpunet.backends.cupy.block_program import NAME, Chip, Program
 from gpunet.backends.cupy.kernels import OPTIONS
-from gpunet.backends.cupy.on_chip import OnChip, worth_it
+from gpunet.backends.cupy.on_chip import OnChip, on_device, worth_it
 from gpunet.backends.recording import UnrecordableError
 
 from gpunet import activations, losses, optimizers
@@ -194,8 +195,11 @@ def test_a_block_computes_what_launches_do(build, run, dtype, tolerance):
     check(run, build, dtype, tolerance)
 
 
+IN_SINGLE = ["adam", "sample weights", "dropout", "clipped", "others"]
+
+
 @SINGLE
-@pytest.mark.parametrize("name", ["adam", "sample weights", "dropout", "clipped", "others"])
+@pytest.mark.parametrize("name", IN_SINGLE)
 def test_so_it_does_in_single_precision(build, name, dtype, tolerance):
     check(RUNS[name], build, dtype, tolerance)
 
@@ -467,15 +471,17 @@ def gpu():
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_on_a_gpu_a_block_computes_what_graphs_do_cupy(gpu, run, dtype, tolerance, monkeypatch):
-    before = len(gpu.on_chip.kernels)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "float64") for name in RUNS), *((n, "float32") for n in IN_SINGLE)]
+)
+def test_on_a_gpu_a_block_computes_what_graphs_do_cupy(gpu, name, dtype, tolerance, monkeypatch):
+    gpu.on_chip.kernels.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a kernel that is refused warns
-        theta, costs = run.trained(gpu, dtype)
-    assert len(gpu.on_chip.kernels) > before
+        theta, costs = RUNS[name].trained(gpu, dtype)
+    assert gpu.on_chip.kernels
     monkeypatch.setenv("GPUNET_ON_CHIP", "0")
-    expected, expected_costs = run.trained(gpu, dtype)
+    expected, expected_costs = RUNS[name].trained(gpu, dtype)
     tolerance.check(theta, expected)
     tolerance.check(costs, expected_costs)
 
@@ -489,6 +495,26 @@ def test_on_a_gpu_stacks_do_cupy(  # noqa: PLR0917  # fixtures, most of them
     monkeypatch.setenv("GPUNET_ON_CHIP", "0")
     for mine, theirs in zip(found, trained_stack(gpu, STACKS[name], dtype, own=own), strict=True):
         tolerance.check(mine, theirs)
+
+
+def test_a_kernel_gets_the_shared_memory_that_it_asks_for():
+    """More than 48 KiB has to be asked for twice: of the kernel, and of each launch."""
+    known = {}
+
+    class RawKernel:
+        def __init__(self, *arguments):
+            known["made"] = arguments
+
+        def __call__(self, *arguments, shared_mem):
+            known["launched"] = arguments, shared_mem, self.max_dynamic_shared_size_bytes
+
+    attributes = {"MaxSharedMemoryPerBlockOptin": H100.shared, "MultiProcessorCount": 132}
+    cupy, device = SimpleNamespace(RawKernel=RawKernel), SimpleNamespace(attributes=attributes)
+    on_chip = on_device(cupy, device)
+    assert on_chip.chip == H100
+    on_chip.build("text", 200_000)((3, 1), (64, 1), ("θ",))
+    assert known["made"] == ("text", NAME, OPTIONS)
+    assert known["launched"] == (((3, 1), (64, 1), ("θ",)), 200_000, 200_000)
 
 
 def test_cupy_has_every_name_that_is_used():

@@ -117,6 +117,7 @@ __device__ void row_sums(const T *delta, int rows, int columns, int apart, Into 
         const T *row = delta + i * apart;
         T sums[4] = {T(0), T(0), T(0), T(0)};  // four at a time don't wait for each other
         int j = 0;
+#pragma unroll 4
         for (; j + 4 <= columns; j += 4) {
 #pragma unroll
             for (int q = 0; q < 4; ++q) sums[q] += row[j + q];

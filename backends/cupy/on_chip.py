@@ -45,7 +45,7 @@ class OnChip:
     """
 
     def __init__(self, chip: Chip, build: Build) -> None:
-        self._chip, self._build = chip, build
+        self.chip, self.build = chip, build
         self.kernels: dict[str, Launch] = {}
         self._told = False
 
@@ -84,7 +84,7 @@ class OnChip:
     ) -> Program | None:
         """Return a step's program, None where there is none or it isn't worth it."""
         try:
-            program = Program(step, arguments, self._chip)
+            program = Program(step, arguments, self.chip)
         except UnrecordableError:
             return None
         return program if wherever or worth_it(program) else None
@@ -92,7 +92,7 @@ class OnChip:
     def _kernel(self, program: Program) -> Launch:
         """Return what launches a program."""
         if program.source not in self.kernels:
-            self.kernels[program.source] = self._build(program.source, program.layout.bytes)
+            self.kernels[program.source] = self.build(program.source, program.layout.bytes)
         return self.kernels[program.source]
 
     def _tell(self, reason: Exception) -> None:
