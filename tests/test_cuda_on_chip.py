@@ -204,6 +204,17 @@ def test_so_it_does_in_single_precision(build, name, dtype, tolerance):
     check(RUNS[name], build, dtype, tolerance)
 
 
+@pytest.mark.parametrize("chip", [H100, A100], ids=["H100", "A100"])
+def test_so_it_does_at_full_size(build, chip, dtype, tolerance):
+    """256 threads, large tiles, groups of 2, 4 and 8; the larger the numbers and the smaller the chip, in parts.
+
+    Momentum, as Adam makes much of a gradient that rounds to nothing.
+    """
+    run = Run((50, 100, 10), optimizer=optimizers.Momentum(), n=200, batch=200)
+    backend = check(run, build, dtype, tolerance, chip)
+    assert backend.launches[0][1] == (256, 1)
+
+
 def stack_of(backend, rules, dtype, *, own, n=37):
     """Return a stack whose members differ in all that may differ, or in their parameters only."""
     random = np.random.RandomState(0)
