@@ -53,11 +53,6 @@ def sizes_of(run):
     return sorted(counted(graph.debug_dot_str()) for graph in recordings if graph is not None)
 
 
-def apart(theta, expected):
-    """Return how far parameters lie apart, relative to the largest."""
-    return np.max(np.abs(theta - expected)) / np.max(np.abs(expected))
-
-
 def compare(names, *, dry):
     """Print a line for each workload; return whether all agree."""
     agree = True
@@ -66,8 +61,9 @@ def compare(names, *, dry):
         theta, sizes = parameters(run), sizes_of(run)
         del run
         run, launched = trained(name, LAUNCHES, dry=dry)
-        difference, none = apart(theta, parameters(run)), sizes_of(run)
+        expected, none = parameters(run), sizes_of(run)
         del run
+        difference = np.max(np.abs(theta - expected)) / np.max(np.abs(expected))
         agree = agree and difference <= AGREE and (dry or (sizes != [] and none == []))
         parts = ", ".join(f"{kernels} kernels in {nodes} nodes" for nodes, kernels in sizes)
         print(
