@@ -23,7 +23,8 @@ import numpy as np
 
 from .numba_recorder import Recorder
 from .numba_replay import replay
-from .numba_tape import HostArray, Tape, UnrecordableError
+from .numba_tape import HostArray, Tape
+from .recording import UnrecordableError
 
 
 class Programs:

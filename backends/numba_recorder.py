@@ -24,7 +24,8 @@ from gpunet.network import Architecture
 from gpunet.optimizers import Adam, GradientDescent, Momentum, Optimizer, Slots
 from gpunet.primitives import Primitives
 
-from .numba_tape import Namespace, Tape, UnrecordableError, Value
+from .numba_tape import Namespace, Tape, Value
+from .recording import UnrecordableError
 
 
 class Recorder(Primitives):
