@@ -7,10 +7,14 @@ float64, and JAX itself goes on with it in float32 unless its own ``jax_enable_x
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from gpunet.backend import Backend, BackendUnavailableError, Device, Epoch, Step, get_backend
+
+_KEPT = 16
+"""How many compiled steps are kept: each was measured to hold some 50 MiB on a processor."""
 
 
 class JAXBackend(Backend):
@@ -39,7 +43,7 @@ class JAXBackend(Backend):
                 f"jax has no usable device {device!r} here ({reason}); its devices are {names}."
             ) from None
         self.device = f"{self._device.platform}:{self._device.id}"
-        self._compiled: dict[Step, Epoch] = {}
+        self._compiled: OrderedDict[Step, Epoch] = OrderedDict()
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -66,6 +70,7 @@ class JAXBackend(Backend):
     def compile(self, step: Step) -> Epoch:
         """Return ``jit`` of a ``lax.scan`` over the batches; compiled once for equal steps and shapes."""
         if step in self._compiled:
+            self._compiled.move_to_end(step)
             return self._compiled[step]
         jax, primitives = self._jax, self.primitives
 
@@ -79,10 +84,17 @@ class JAXBackend(Backend):
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
             return carry if stop() else run(carry, batches, data)
 
-        if len(self._compiled) >= 64:  # a long search over architectures shouldn't keep them all
-            del self._compiled[next(iter(self._compiled))]
+        if len(self._compiled) >= _KEPT:  # a long search over architectures shouldn't keep them all
+            self._compiled.popitem(last=False)  # the one that was asked for longest ago
         self._compiled[step] = epoch
         return epoch
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether memory was short; XLA has one type for all that goes wrong."""
+        return super().is_memory_error(error) or (
+            isinstance(error, self._jax.errors.JaxRuntimeError)
+            and "RESOURCE_EXHAUSTED" in str(error)
+        )
 
     @classmethod
     def devices(cls) -> list[Device]:

@@ -36,7 +36,6 @@ class TorchBackend(Backend):
             raise BackendUnavailableError(
                 f"torch has no usable device {device!r} here ({reason}); its devices are {known}."
             ) from None
-        self.memory_errors = (MemoryError, torch.OutOfMemoryError)
         self.xp = xp
         self._torch = torch
 
@@ -60,6 +59,14 @@ class TorchBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return ``torch.no_grad()``."""
         return self._torch.no_grad()  # type: ignore[no-any-return]
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether memory was short; the processor's allocator has no type for it."""
+        return (
+            super().is_memory_error(error)
+            or isinstance(error, self._torch.OutOfMemoryError)
+            or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        )
 
     @classmethod
     def devices(cls) -> list[Device]:

@@ -106,8 +106,6 @@ class Backend:
         The command that installs it.
     types : tuple of str
         Top-level packages in which the library's array type may be defined.
-    memory_errors : tuple of exceptions
-        What is raised where memory is short.
     compiles_shapes : bool
         Whether `compile` takes long for every new shape.
     automatic : bool
@@ -126,7 +124,6 @@ class Backend:
     types: ClassVar[tuple[str, ...]]
     automatic: ClassVar[bool] = False
     compiles_shapes: ClassVar[bool] = False
-    memory_errors: tuple[type[Exception], ...] = (MemoryError,)
 
     xp: Namespace
     device: Any
@@ -169,6 +166,10 @@ class Backend:
             return carry
 
         return epoch
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether an error says that the device's memory is short."""
+        return isinstance(error, MemoryError)
 
     def stacking(self) -> Stacking:
         """Return how many networks are best trained as one: on a processor what its caches hold a few times over."""

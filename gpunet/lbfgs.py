@@ -7,12 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunet.backend import Backend, dtype_name
+from gpunet.memory import (
+    PARTS,
+    cost_and_gradient_in_parts,
+    explained,
+    step_too_large,
+    with_less,
+)
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import LBFGS
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.training import Data, TrainingState
 from gpunet.typing import Array, HostArray
+
+_REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in minibatches."
 
 
 def cost_function(
@@ -39,20 +48,51 @@ def cost_function(
     name = dtype_name(like)
     if isinstance(x, SparseColumns):
         x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
+    n = y.shape[-1]
+    divided = False
+
+    def whole(theta: Array) -> tuple[Array, Array]:
+        return cost_and_gradient(
+            architecture, theta, x, y, backend.primitives, l2=l2, weights=weights
+        )
+
+    def in_parts(theta: Array) -> tuple[Array, Array]:
+        nonlocal divided
+        divided = True
+        return cost_and_gradient_in_parts(
+            architecture,
+            theta,
+            n,
+            lambda start, stop: (x[..., start:stop], y[..., start:stop]),
+            backend.primitives,
+            l2=l2,
+            weights=weights,
+        )
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
         if stop():
             raise StopIteration
         xp = backend.xp
-        J, gradient = cost_and_gradient(
-            architecture,
-            backend.asarray(theta, name),
-            x,
-            y,
-            backend.primitives,
-            l2=l2,
-            weights=weights,
-        )
+        here = backend.asarray(theta, name)
+        width = int(name.removeprefix("float")) // 8
+        with explained(
+            backend,
+            lambda: (
+                step_too_large(architecture, backend, n=n, m=n, n_slots=0, width=width) + _REMEDY
+            ),
+        ):
+            if divided:
+                J, gradient = in_parts(here)
+            else:
+                J, gradient = with_less(
+                    backend,
+                    lambda: whole(here),
+                    lambda: in_parts(here),
+                    lambda: (
+                        f"L-BFGS takes all {n:,} examples at once, which didn't fit the memory of {backend.spec}: the "
+                        f"gradient is added up from {PARTS} parts, which gives the same and takes longer."
+                    ),
+                )
         told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
         return float(told[-1]), told[:-1]
 

@@ -16,6 +16,13 @@ from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
+from gpunet.memory import (
+    PARTS,
+    cost_and_gradient_in_parts,
+    explained,
+    step_too_large,
+    with_less,
+)
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
@@ -25,6 +32,9 @@ from gpunet.typing import Array, HostArray, Namespace
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
+
+Carry = tuple[Array, Slots, Array]
+"""θ (..., P), the optimizer's memory, Σ cost · examples (...)."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
@@ -45,6 +55,8 @@ class TrainingStep:
 
     The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
     it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
+    With ``in_parts`` its gradient is added up part by part, for short memory (and without dropout, which draws for a
+    whole minibatch).
     """
 
     architecture: Architecture
@@ -52,6 +64,7 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float | None = None
     whole: bool = False
+    in_parts: bool = False
 
     def __call__(
         self,
@@ -71,18 +84,36 @@ class TrainingStep:
         m = examples.shape[-1]
         if self.whole and l2 is not None:
             l2 = l2 * m
-        cost, gradient = cost_and_gradient(
-            self.architecture,
-            theta,
-            primitives.gather(x, examples),
-            primitives.gather(y, examples),
-            primitives,
-            l2=l2,
-            weights=None if weights is None else primitives.gather_weights(weights, examples),
-            total=m if self.whole else None,
-            dropout=own.get("dropout", self.dropout),
-            key=key,
-        )
+        total_weight = m if self.whole else None
+
+        def gathered(examples: Array) -> tuple[Array, Array]:
+            return primitives.gather(x, examples), primitives.gather(y, examples)
+
+        if weights is not None:
+            weights = primitives.gather_weights(weights, examples)
+        if self.in_parts:
+            cost, gradient = cost_and_gradient_in_parts(
+                self.architecture,
+                theta,
+                m,
+                lambda start, stop: gathered(examples[..., start:stop]),
+                primitives,
+                l2=l2,
+                weights=weights,
+                total=total_weight,
+            )
+        else:
+            cost, gradient = cost_and_gradient(
+                self.architecture,
+                theta,
+                *gathered(examples),
+                primitives,
+                l2=l2,
+                weights=weights,
+                total=total_weight,
+                dropout=own.get("dropout", self.dropout),
+                key=key,
+            )
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
         theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
@@ -201,6 +232,7 @@ class Epochs:
             self._run = Backend.compile(backend, step)
         else:
             self._run = backend.compile(step)
+        self._step, self._fits = step, False
 
     def run(
         self,
@@ -230,12 +262,58 @@ class Epochs:
             keys = [key_of(state.seed, number) for number in numbers]
             rates = (self._backend.asarray(keys, "int64"), *rates)
         carry = (theta, state.slots, self._like(0.0, theta))
-        for batches in self._batches(self._order(state), rates):
-            carry = self._run(carry, batches, self._data, stop)
-        state.theta, state.slots, total = carry
+        batches = self._batches(self._order(state), rates)
+        with explained(self._backend, lambda: self._too_large(theta)):
+            state.theta, state.slots, total = self._taken(carry, batches, stop)
         state.step += self.steps
         state.epoch += 1
         return total / self.n
+
+    def _taken(
+        self, carry: Carry, batches: list[tuple[Array, ...]], stop: Callable[[], bool]
+    ) -> Carry:
+        """Return what the steps make of the carry, which they consume.
+
+        Where the memory is short for a run's first epoch, its steps are taken in parts from then on.
+        """
+
+        def taken(carry: Carry) -> Carry:
+            for part in batches:
+                carry = self._run(carry, part, self._data, stop)
+            return carry
+
+        if self._fits or self._drops or self.batch_size == 1:
+            return taken(carry)
+        self._fits = True  # what memory there was for once, there is again
+        xp, (theta, slots, total) = self._backend.xp, carry
+        before = [xp.asarray(array, copy=True) for array in (theta, *slots, total)]
+
+        def in_parts() -> Carry:
+            self._run = Backend.compile(self._backend, replace(self._step, in_parts=True))
+            theta, *slots, total = before
+            return taken((theta, tuple(slots), total))
+
+        return with_less(
+            self._backend,
+            lambda: taken(carry),
+            in_parts,
+            lambda: (
+                f"A minibatch of {self.batch_size:,} examples didn't fit the memory of {self._backend.spec}: its "
+                f"gradient is added up from {PARTS} parts, which gives the same and takes longer. A smaller batch_size "
+                "would fit."
+            ),
+        )
+
+    def _too_large(self, theta: Array) -> str:
+        """Return what to say where memory is short in spite of that."""
+        width = int(dtype_name(theta).removeprefix("float")) // 8
+        words = step_too_large(
+            self._step.architecture, self._backend, n=self._data[0].shape[-1], m=self.batch_size,
+            n_slots=self._optimizer.n_slots, width=width,
+        )  # fmt: skip
+        if self._drops:
+            words += " Dropout draws for a whole minibatch, so that it can't be divided."
+        return words
 
     def _like(self, numbers: Any, theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""

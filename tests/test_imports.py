@@ -56,7 +56,7 @@ RANK = [
     {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout"},
     {"primitives"},
     {"network", "scores", "backend"},
-    {"runs", "description", "gradient_check"},
+    {"runs", "description", "gradient_check", "memory"},
     {"training", "examples", "progress"},
     {"lbfgs", "stacks"},
     {"fitting"},

@@ -23,6 +23,8 @@ from gpunet.backend import (
     get_backend,
 )
 
+_MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
+
 
 class CuPyBackend(Backend):
     """CuPy; data stays on its device until a result is asked for on the host."""
@@ -82,6 +84,10 @@ class CuPyBackend(Backend):
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
         return Stacking(int(self._device.mem_info[1]) // 8)
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether memory was short: CuPy's pool has a MemoryError for it, CUDA and cuBLAS have codes."""
+        return super().is_memory_error(error) or any(code in str(error) for code in _MEMORY_CODES)
 
     @classmethod
     def probe(cls) -> str | None:

@@ -28,6 +28,7 @@ from gpunet.estimators.stochastic import StochasticFit
 from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
+from gpunet.memory import predicted
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
 from gpunet.sparse import copied_rows
@@ -364,14 +365,18 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         X = place.validate_again(self, X)
         reading = self._reading(method) if depth is None else Reading(lambda xp, z, a: a)
         with place.backend.active():
-            parts = forward(
+            architecture, thetas, x = (
                 self._architecture(),
                 self._thetas(place)[:depth],
                 place.columns(X),
-                place.backend.primitives,
-                reading.read,
             )
-            return reading.returned(place, parts)
+
+            def ask(at_once: int) -> Any:
+                primitives = place.backend.primitives
+                parts = forward(architecture, thetas, x, primitives, reading.read, at_once=at_once)
+                return reading.returned(place, parts)
+
+            return predicted(place.backend, architecture, x.shape[-1], ask)
 
     def learning_rate_range(
         self,

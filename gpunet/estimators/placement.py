@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from gpunet.backend import Backend, backend_of, dtype_name, get_backend
+from gpunet.memory import explained, mebibytes
 from gpunet.sparse import is_sparse
 from gpunet.typing import Array, HostArray
 
@@ -246,7 +247,17 @@ class Placement:
         if is_sparse(rows):
             self.sparse = True
             return self.backend.sparse_columns(rows, self.dtype)
-        return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
+
+        def too_large() -> str:
+            size = math.prod(rows.shape) * int(self.dtype.removeprefix("float")) / 8
+            return (
+                f"Data of the shape {tuple(rows.shape)} in {self.dtype} is {mebibytes(size)}, for which there is no "
+                f"room in the memory of {self.backend.spec}. Give a part of it at a time (`partial_fit`), "
+                "dtype='float32', or compute where there is more memory (backend='numpy')."
+            )
+
+        with explained(self.backend, too_large):
+            return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
 
     def vector(self, values: Any) -> Array | None:
         """Return a vector on the device."""
