@@ -52,6 +52,13 @@ class TorchBackend(Backend):
             values = torch.from_numpy(values)
         return values.detach().to(device=self.device, dtype=wanted)
 
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """The host's or a CUDA device's."""
+        if self.device.type == "cuda":
+            return 2, self.device.index
+        return (1, 0) if self.device.type == "cpu" else None
+
     def to_host(self, array: Any) -> Any:
         """Return a NumPy array."""
         return array.detach().cpu().numpy()

@@ -140,6 +140,28 @@ class Backend:
         """Return an array on this backend's device, from a NumPy array or one of its own."""
         raise NotImplementedError
 
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """The memory that arrays live in, as DLPack numbers it: (kind of device, which). None is no such memory."""
+        return None
+
+    def adopt(self, array: Any, owner: Backend) -> Array:
+        """Return an array of another library that lies in this very memory as this library's, without a copy.
+
+        An array in another memory, and one that its library won't share, is returned as it is.
+        """
+        here = self.memory
+        if (
+            here is None
+            or owner.memory != here
+            or tuple(map(int, array.__dlpack_device__())) != here
+        ):
+            return array
+        try:
+            return self.xp.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError, ValueError):  # read-only, a tape, a dtype
+            return array
+
     def to_host(self, array: Array) -> HostArray:
         """Return a NumPy array; waits for the device."""
         raise NotImplementedError

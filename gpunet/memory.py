@@ -189,8 +189,8 @@ def predicted(backend: Backend, architecture: Architecture, n: int, ask: Callabl
         with explained(
             backend,
             lambda: (
-                f"To send {outputs()} doesn't fit the memory of {backend.spec}, with {at_once // _FEWER:,} numbers of a "
-                "layer at once as with more. Ask about fewer examples at a time."
+                f"To send {outputs()} doesn't fit the memory of {backend.spec}, even with {at_once // _FEWER:,} numbers "
+                "of a layer at once. Ask about fewer examples at a time."
             ),
         ):
             return ask(at_once // _FEWER)
@@ -200,7 +200,7 @@ def predicted(backend: Backend, architecture: Architecture, n: int, ask: Callabl
         lambda: ask(at_once),
         less,
         lambda: (
-            f"To send {outputs()} didn't fit the memory of {backend.spec}: they go in {_FEWER} times smaller parts, "
+            f"To send {outputs()} didn't fit the memory of {backend.spec}: they go in {_FEWER} times smaller parts"
             "with the same result."
         ),
     )

@@ -133,11 +133,13 @@ class CuPyOnCPU:
         self.log, self.waits, self.streams, self.graphs = [], [], [], []
         self.broken, self.captured, self.captures = False, (set(), []), 0
         self.current = [Stream(self)]
-        self.allocators = [Pool().malloc]
+        self.pool = Pool()
+        self.allocators = [self.pool.malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=Pool,
             get_current_stream=lambda: self.current[-1], using_allocator=self.using_allocator,
+            set_allocator=not_ours,
         )  # fmt: skip
 
     def __getattr__(self, name):
@@ -147,7 +149,12 @@ class CuPyOnCPU:
         """Return an array on the device; from the host, which is no way under capture."""
         if not isinstance(values, DeviceArray):
             self.refuse_capture("a copy from the host")
-        return np.array(plain(values), dtype=dtype).view(self.ndarray)
+        made = np.array(plain(values), dtype=dtype)
+        self.allocators[-1].__self__.hold(made)
+        return made.view(self.ndarray)
+
+    def get_default_memory_pool(self):
+        return self.pool
 
     def asnumpy(self, array):
         self.refuse_capture("a copy to the host")
@@ -168,8 +175,10 @@ class CuPyOnCPU:
 
     def empty(self, shape, dtype=None):
         """Return memory full of NaN, or of numbers that are no index."""
-        made = np.empty(shape, dtype).view(self.ndarray)
-        self.allocators[-1](made.nbytes)
+        memory = np.empty(shape, dtype)
+        self.allocators[-1](memory.nbytes)
+        self.allocators[-1].__self__.hold(memory)
+        made = memory.view(self.ndarray)
         ruin(plain(made))
         if self.current[-1].noted is not None:
             assert len(self.allocators) > 1, "a graph's memory goes to whoever asks next"
@@ -232,11 +241,31 @@ class Memory:
         self.ptr = size  # enough for a name
 
 
+def not_ours(*_):
+    raise AssertionError("memory that other libraries use, too, isn't gpunet's to manage")
+
+
 class Pool:
     """A memory pool."""
 
+    free_all_blocks = set_limit = not_ours
+
+    def __init__(self):
+        self.used = 0
+
+    def used_bytes(self):
+        return self.used
+
     def malloc(self, size):
         """Allow it; where the memory is, NumPy says."""
+
+    def hold(self, memory):
+        """Count an array for as long as it or a view of it lives."""
+        self.used += memory.nbytes
+        weakref.finalize(memory, self._release, memory.nbytes)
+
+    def _release(self, size):
+        self.used -= size
 
 
 class Namespace:

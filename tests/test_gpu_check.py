@@ -73,6 +73,12 @@ def test_graphs_are_compared_with_launches():
     assert done.stdout.count("parameters lie 0.0e+00 apart") == 3
 
 
+def test_a_thousand_fits_are_looked_at():
+    done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("50 fits have left ")
+
+
 DOT = """digraph dot {
 subgraph cluster_1 {
 label="graph_1" graph[style="dashed"];

@@ -69,6 +69,11 @@ class CuPyBackend(Backend):
         with self._device:
             return self._cupy.asarray(values, dtype=dtype)
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """The device's."""
+        return 2, int(self.device)
+
     def to_host(self, array: Any) -> Any:
         """Return a NumPy array; waits for the device."""
         return self._cupy.asnumpy(array)

@@ -140,6 +140,7 @@ class Placement:
         ValueError
             With the name of the one that doesn't fit.
         """
+        X = adopted(estimator, X)
         owner = backend_of([X])
         here = None if self.host else self.backend.spec
         there = None if owner is None else owner.spec
@@ -202,7 +203,8 @@ class Placement:
             values = np.asarray(values)
             return self.backend.asarray(values) if values.dtype.kind in "biuf" else values
         if owner.spec != self.backend.spec:
-            values = owner.to_host(values)
+            shared = self.backend.adopt(owner.asarray(values), owner)
+            values = shared if backend_of([shared]) is self.backend else owner.to_host(values)
         return self.backend.asarray(values)
 
     def weights(self, sample_weight: Any, X: Any) -> Any:
@@ -322,6 +324,19 @@ def _as_array(X: Any) -> HostArray | None:
         # sparse and nullable columns have dtypes of pandas' own
         return np.asarray(X) if all(isinstance(dtype, np.dtype) for dtype in X.dtypes) else None
     return None
+
+
+def adopted(estimator: Any, X: Any) -> Any:
+    """Return X as an array of the library that the estimator asks for by name, where both share its memory.
+
+    A torch or JAX array on the GPU of ``backend="cupy"``, or on the processor of ``backend="numpy"``, is computed on
+    there without a copy. Without a name everything follows X.
+    """
+    owner = None if estimator.backend is None else backend_of([X])
+    if owner is None:
+        return X
+    chosen = get_backend(estimator.backend, estimator.device)
+    return X if chosen.spec == owner.spec else chosen.adopt(owner.asarray(X), owner)
 
 
 def column_of(place: Placement, y: Any) -> Any:

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from gpunet.estimators.parameters import dropout_of, optimizer_of
-from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.estimators.placement import Placement, adopted, to_numpy
 from gpunet.estimators.stochastic import batch_size_of
 from gpunet.memory import step_bytes, step_too_large
 from gpunet.optimizers import Optimizer
@@ -291,8 +291,9 @@ class Preparation:
         key = (id(job.X), id(job.y), id(job.sample_weight), estimator._task_is_numeric,
                estimator.backend, estimator.device, estimator.dtype)  # fmt: skip
         if key not in self._examples:
-            place = Placement.of(estimator, job.X)
-            X, y = place.validate(estimator, job.X, job.y, reset=True)
+            X = adopted(estimator, job.X)
+            place = Placement.of(estimator, X)
+            X, y = place.validate(estimator, X, job.y, reset=True)
             weights = place.weights(job.sample_weight, X)
             with place.backend.active():
                 about = {
