@@ -193,6 +193,10 @@ class Backend:
         """Return whether an error says that the device's memory is short."""
         return isinstance(error, MemoryError)
 
+    def scales_losses(self, dtype: str) -> bool:
+        """Return whether products of this dtype round to float16, for which `gpunet.loss_scaling` is there."""
+        return False
+
     def stacking(self) -> Stacking:
         """Return how many networks are best trained as one: on a processor what its caches hold a few times over."""
         return Stacking(2**25)

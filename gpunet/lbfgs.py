@@ -49,11 +49,13 @@ def cost_function(
     if isinstance(x, SparseColumns):
         x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
     n = y.shape[-1]
+    # 1/m is in δ, and taken out again: L-BFGS has no steps to leave out
+    scale = float(2 ** n.bit_length()) if backend.scales_losses(name) else None
     divided = False
 
     def whole(theta: Array) -> tuple[Array, Array]:
         return cost_and_gradient(
-            architecture, theta, x, y, backend.primitives, l2=l2, weights=weights
+            architecture, theta, x, y, backend.primitives, l2=l2, weights=weights, scale=scale
         )
 
     def in_parts(theta: Array) -> tuple[Array, Array]:
@@ -67,6 +69,7 @@ def cost_function(
             backend.primitives,
             l2=l2,
             weights=weights,
+            scale=scale,
         )
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:

@@ -189,8 +189,8 @@ def predicted(backend: Backend, architecture: Architecture, n: int, ask: Callabl
         with explained(
             backend,
             lambda: (
-                f"To send {outputs()} doesn't fit the memory of {backend.spec}, even with {at_once // _FEWER:,} numbers "
-                "of a layer at once. Ask about fewer examples at a time."
+                f"To send {outputs()} doesn't fit the memory of {backend.spec}, even with {at_once // _FEWER:,} "
+                "numbers of a layer at once. Ask about fewer examples at a time."
             ),
         ):
             return ask(at_once // _FEWER)

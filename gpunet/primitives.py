@@ -173,6 +173,27 @@ class Primitives:
         """Return θ and the optimizer's memory after one step; consumes all but the rates."""
         return optimizer.update(self.xp, theta, gradient, slots, *rates)
 
+    def update_where(
+        self,
+        good: Array,
+        optimizer: Optimizer,
+        theta: Array,
+        gradient: Array,
+        slots: Slots,
+        *rates: Array,
+    ) -> tuple[Array, Slots]:
+        """Return what `update` does for networks that are ``good`` (..., 1), and the others' θ and memory as they were.
+
+        Consumes all but ``good`` and the rates.
+        """
+        xp = self.xp
+        before = [xp.asarray(array, copy=True) for array in (theta, *slots)]
+        theta, slots = self.update(optimizer, theta, gradient, slots, *rates)
+        theta, *kept = (
+            xp.where(good, new, old) for new, old in zip((theta, *slots), before, strict=True)
+        )
+        return theta, tuple(kept)
+
 
 def example_share(
     xp: Namespace, columns: Array, weights: Array | None, total: float | None = None

@@ -16,6 +16,8 @@ from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
+from gpunet.loss_scaling import Scale, after, finite
+from gpunet.loss_scaling import start as first_scale
 from gpunet.memory import (
     PARTS,
     cost_and_gradient_in_parts,
@@ -33,8 +35,8 @@ from gpunet.typing import Array, HostArray, Namespace
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
 
-Carry = tuple[Array, Slots, Array]
-"""θ (..., P), the optimizer's memory, Σ cost · examples (...)."""
+Carry = tuple[Array, Slots, Array] | tuple[Array, Slots, Array, Scale]
+"""θ (..., P), the optimizer's memory, Σ cost · examples (...), and the losses' scale for a step with ``scaled``."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
@@ -56,7 +58,8 @@ class TrainingStep:
     The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
     it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
     With ``in_parts`` its gradient is added up part by part, for short memory (and without dropout, which draws for a
-    whole minibatch).
+    whole minibatch). With ``scaled`` δ is kept within float16's range, and a step that leaves it is left out: see
+    `gpunet.loss_scaling`.
     """
 
     architecture: Architecture
@@ -65,15 +68,17 @@ class TrainingStep:
     clip: float | None = None
     whole: bool = False
     in_parts: bool = False
+    scaled: bool = False
 
     def __call__(
         self,
         primitives: Primitives,
-        carry: tuple[Array, Slots, Array],
+        carry: Carry,
         batch: tuple[Array, ...],
         data: Data | tuple[Any, ...],
-    ) -> tuple[Array, Slots, Array]:
-        theta, slots, total = carry
+    ) -> Carry:
+        theta, slots, total, *more_state = carry
+        scale: Scale | None = more_state[0] if self.scaled else None
         examples, *rates = batch
         key = rates.pop(0) if self.dropout else None
         x, y, weights, l2, *more = data
@@ -101,6 +106,7 @@ class TrainingStep:
                 l2=l2,
                 weights=weights,
                 total=total_weight,
+                scale=None if scale is None else scale[0],
             )
         else:
             cost, gradient = cost_and_gradient(
@@ -113,12 +119,25 @@ class TrainingStep:
                 total=total_weight,
                 dropout=own.get("dropout", self.dropout),
                 key=key,
+                scale=None if scale is None else scale[0],
             )
+        if scale is not None:
+            good = finite(primitives.xp, gradient)
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
-        theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
         total = total + cost * m
-        return theta, slots, total
+        if scale is None:
+            theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
+            return theta, slots, total
+        theta, slots = primitives.update_where(good, optimizer, theta, gradient, slots, *rates)
+        return theta, slots, total, after(primitives.xp, scale, good)
+
+
+def _copied(xp: Namespace, tree: Any) -> Any:
+    """Return a copy of arrays in tuples."""
+    if isinstance(tree, tuple):
+        return tuple(_copied(xp, part) for part in tree)
+    return xp.asarray(tree, copy=True)
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -165,6 +184,8 @@ class TrainingState:
         Draws the shuffles; ``random.get_state()`` is plain data.
     slots : tuple of array
         The optimizer's memory; None before the first step.
+    scale : tuple of array, optional
+        The losses', where they are scaled: see `gpunet.loss_scaling`.
     order : NumPy array of int, shape (n,)
         The last epoch's order: each shuffle shuffles it again, as scikit-learn does.
     step, epoch : int
@@ -176,6 +197,7 @@ class TrainingState:
     theta: Array
     random: Any
     slots: Slots | None = None
+    scale: Scale | None = None
     order: HostArray | None = None
     step: int = 0
     epoch: int = 0
@@ -227,7 +249,15 @@ class Epochs:
         self._backend, self._optimizer = backend, optimizer
         self._rows, self._shuffle = rows, shuffle
         self._drops = any(dropout)
-        step = TrainingStep(architecture, optimizer, dropout if self._drops else (), clip, whole)
+        drops = dropout if self._drops else ()
+        step = TrainingStep(
+            architecture,
+            optimizer,
+            drops,
+            clip,
+            whole,
+            scaled=backend.scales_losses(dtype_name(data[1])),
+        )
         if isinstance(data[0], SparseColumns):  # gathered on the host, which can't be compiled
             self._run = Backend.compile(backend, step)
         else:
@@ -261,10 +291,14 @@ class Epochs:
                 state.seed = int(state.random.randint(2**31 - 1))
             keys = [key_of(state.seed, number) for number in numbers]
             rates = (self._backend.asarray(keys, "int64"), *rates)
-        carry = (theta, state.slots, self._like(0.0, theta))
+        carry: Carry = (theta, state.slots, self._like(0.0, theta))
+        if self._step.scaled:
+            scale = state.scale or first_scale(self._backend.primitives, theta)
+            carry = (theta, state.slots, self._like(0.0, theta), scale)
         batches = self._batches(self._order(state), rates)
         with explained(self._backend, lambda: self._too_large(theta)):
-            state.theta, state.slots, total = self._taken(carry, batches, stop)
+            state.theta, state.slots, total, *more = self._taken(carry, batches, stop)
+        state.scale = more[0] if more else None
         state.step += self.steps
         state.epoch += 1
         return total / self.n
@@ -285,13 +319,11 @@ class Epochs:
         if self._fits or self._drops or self.batch_size == 1:
             return taken(carry)
         self._fits = True  # what memory there was for once, there is again
-        xp, (theta, slots, total) = self._backend.xp, carry
-        before = [xp.asarray(array, copy=True) for array in (theta, *slots, total)]
+        before = _copied(self._backend.xp, carry)
 
         def in_parts() -> Carry:
             self._run = Backend.compile(self._backend, replace(self._step, in_parts=True))
-            theta, *slots, total = before
-            return taken((theta, tuple(slots), total))
+            return taken(before)
 
         return with_less(
             self._backend,

@@ -302,7 +302,11 @@ class CuBLAS:
     """
 
     ComputeType = SimpleNamespace(
-        COMPUTE_32F=68, COMPUTE_32F_FAST_TF32=77, COMPUTE_32F_FAST_16BF=75, COMPUTE_64F=70
+        COMPUTE_32F=68,
+        COMPUTE_32F_FAST_16F=74,
+        COMPUTE_32F_FAST_TF32=77,
+        COMPUTE_32F_FAST_16BF=75,
+        COMPUTE_64F=70,
     )
     GemmAlgo = SimpleNamespace(DFALT=-1)
 
@@ -346,7 +350,14 @@ class CuBLAS:
         C = by_columns(c, dtype, (m, n), (ldc, c_step), networks)
         A, B = (A if ta == 0 else A.swapaxes(-1, -2)), (B if tb == 0 else B.swapaxes(-1, -2))
         self.calls.append((m, n, k, networks, compute))
-        self._cupy.launch("gemm", lambda: np.copyto(C, np.matmul(A, B)), [C])
+        rounded = in_half if compute == self.ComputeType.COMPUTE_32F_FAST_16F else np.asarray
+        self._cupy.launch("gemm", lambda: np.copyto(C, np.matmul(rounded(A), rounded(B))), [C])
+
+
+def in_half(array):
+    """Return numbers as float16 has them: none is over 65,504, none between 0 and 2⁻²⁴."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(array.dtype)
 
 
 def number_at(address, dtype):

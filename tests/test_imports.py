@@ -56,7 +56,7 @@ RANK = [
     {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout"},
     {"primitives"},
     {"network", "scores", "backend"},
-    {"runs", "description", "gradient_check", "memory"},
+    {"runs", "description", "gradient_check", "memory", "loss_scaling"},
     {"training", "examples", "progress"},
     {"lbfgs", "stacks"},
     {"fitting"},

@@ -22,6 +22,7 @@ from gpunet.backend import (
     Step,
     get_backend,
 )
+from .products import precision
 
 _MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
 
@@ -61,6 +62,7 @@ class CuPyBackend(Backend):
             self.xp, problem = xp, error
         else:
             self.xp = Capturable(xp, cupy, Products(cupy, cublas))
+        self._rounds = problem is None
         self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
         self.graphs = Graphs(cupy, problem)
 
@@ -89,6 +91,10 @@ class CuPyBackend(Backend):
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
         return Stacking(int(self._device.mem_info[1]) // 8)
+
+    def scales_losses(self, dtype: str) -> bool:
+        """Return whether float32 is multiplied as ``GPUNET_PRODUCTS=float16`` has it."""
+        return dtype == "float32" and self._rounds and precision() == "float16"
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether memory was short: CuPy's pool has a MemoryError for it, CUDA and cuBLAS have codes."""

@@ -127,14 +127,15 @@ struct RMSProp {
     }
 };
 
-// theta and slots (networks, P) after a step. Rates lie *_step numbers apart, 0 where all networks share them.
+// theta and slots (networks, P) after a step, where it is a good one (null: everywhere). Rates lie *_step numbers apart, 0 where all networks share them.
 template <class T, class Rule>
 __global__ void update(
     T *theta, const T *gradient, T *slots, T *other_slots, const T *rates, const T *other_rates, Long rate_step,
     Long other_rate_step, const T *firsts, T first, T first_rest, const T *seconds, T second, T second_rest,
-    const T *thirds, T third, T third_rest, int networks, int P)
+    const T *thirds, T third, T third_rest, const bool *good, int networks, int P)
 {
     EACH(network, y, networks) {
+        if (good && !good[network]) continue;
         Step<T> s;
         s.first = own(firsts, first, first_rest, network);
         s.second = own(seconds, second, second_rest, network);
