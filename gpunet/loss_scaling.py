@@ -9,7 +9,6 @@ network of a stack by itself.
 
 from __future__ import annotations
 
-from gpunet.primitives import Primitives
 from gpunet.typing import Array, Namespace
 
 Scale = tuple[Array, Array]
@@ -21,9 +20,9 @@ PATIENCE = 2000.0
 """How many good steps double the factor: PyTorch's numbers, and NVIDIA's."""
 
 
-def start(primitives: Primitives, theta: Array) -> Scale:
+def start(xp: Namespace, theta: Array) -> Scale:
     """Return the scale before the first step of networks θ (..., P)."""
-    zero = primitives.xp.zeros_like(theta[..., :1])
+    zero = xp.zeros_like(theta[..., :1])
     return zero + FIRST, zero
 
 
@@ -33,7 +32,7 @@ def finite(xp: Namespace, gradient: Array) -> Array:
 
 
 def after(xp: Namespace, scale: Scale, good: Array) -> Scale:
-    """Return the scale after a step that was ``good``, (..., 1), or wasn't.
+    """Return the scale after a step that was ``good``, (..., 1), or wasn't; consumes it.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpunet.activations import Activation
 from gpunet.dropout import keep
+from gpunet.loss_scaling import Scale, after
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.sparse import SparseColumns
@@ -193,6 +194,10 @@ class Primitives:
             xp.where(good, new, old) for new, old in zip((theta, *slots), before, strict=True)
         )
         return theta, tuple(kept)
+
+    def rescale(self, scale: Scale, good: Array) -> Scale:
+        """Return the losses' scale after a step that was ``good``, (..., 1), or wasn't; consumes it."""
+        return after(self.xp, scale, good)
 
 
 def example_share(

@@ -148,7 +148,7 @@ class Stack:
             self._weights = xp.stack([member.weights for member in members])
         drops = first.dropout if any(first.dropout) else ()
         scaled = backend.scales_losses(dtype_name(self.theta))
-        self._scale = first_scale(backend.primitives, self.theta) if scaled else None
+        self._scale = first_scale(xp, self.theta) if scaled else None
         self._run = backend.compile(
             TrainingStep(architecture, rules[0], drops, first.clip, scaled=scaled)
         )

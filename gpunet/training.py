@@ -16,7 +16,7 @@ from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
-from gpunet.loss_scaling import Scale, after, finite
+from gpunet.loss_scaling import Scale, finite
 from gpunet.loss_scaling import start as first_scale
 from gpunet.memory import (
     PARTS,
@@ -130,7 +130,7 @@ class TrainingStep:
             theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
             return theta, slots, total
         theta, slots = primitives.update_where(good, optimizer, theta, gradient, slots, *rates)
-        return theta, slots, total, after(primitives.xp, scale, good)
+        return theta, slots, total, primitives.rescale(scale, good)
 
 
 def _copied(xp: Namespace, tree: Any) -> Any:
@@ -293,7 +293,7 @@ class Epochs:
             rates = (self._backend.asarray(keys, "int64"), *rates)
         carry: Carry = (theta, state.slots, self._like(0.0, theta))
         if self._step.scaled:
-            scale = state.scale or first_scale(self._backend.primitives, theta)
+            scale = state.scale or first_scale(self._backend.xp, theta)
             carry = (theta, state.slots, self._like(0.0, theta), scale)
         batches = self._batches(self._order(state), rates)
         with explained(self._backend, lambda: self._too_large(theta)):

@@ -377,6 +377,17 @@ def test_networks_whose_step_is_no_good_stay_as_they_are(place, optimizer, leadi
         assert not np.isnan(kept).any()
 
 
+@LEADING
+def test_the_losses_scale_after_a_step(place, leading, dtype):
+    factor = np.array([8.0, 8.0, 8.0, 2.0**24, 2.0**-24, 8.0], dtype)[:, None]
+    steps = np.array([5.0, 1999.0, 1999.0, 1999.0, 0.0, np.nan], dtype)[:, None]
+    good = np.array([True, True, False, True, False, True])[:, None]
+    if not leading:
+        factor, steps, good = factor[1], steps[1], good[1]
+    check(place.both("rescale", (factor, steps), good), dtype, 0)
+    assert len(place.launched) == 1
+
+
 def test_kernels_go_round_where_a_grid_is_too_small(place, dtype, monkeypatch):
     """A grid has 65,535 rows at most; a stack may have more networks."""
     monkeypatch.setattr("gpunet.backends.cupy.primitives._ROWS", 2)

@@ -37,7 +37,7 @@ def begun(backend, dtype, networks, factor=None, steps=0.0):
     xp = backend.xp
     theta = np.random.RandomState(1).normal(size=(networks, ARCHITECTURE.n_parameters)) / 3
     theta = backend.asarray(theta, dtype)
-    scale = loss_scaling.start(backend.primitives, theta)
+    scale = loss_scaling.start(backend.xp, theta)
     if factor is not None:
         scale = backend.asarray(factor, dtype), scale[1] + steps
     return theta, Adam().start(xp, theta), theta[:, 0] * 0.0, scale
@@ -138,7 +138,7 @@ class TestHalf:
             factors.append(float(scale[0][0]))
             return after(xp, scale, good)
 
-        monkeypatch.setattr("gpunet.training.after", noted)
+        monkeypatch.setattr("gpunet.primitives.after", noted)
         random = np.random.RandomState(0)
         X = random.normal(size=(60, 5)).astype("float32")
         y = X[:, :3].argmax(axis=1)
@@ -163,7 +163,6 @@ def stand_in(monkeypatch):
     """Return how to make a CuPy backend over the stand-ins that multiplies as float16."""
     graphs = module_beside("test_cuda_graphs")
     monkeypatch.setenv("GPUNET_PRODUCTS", "float16")
-    monkeypatch.setattr(graphs.StandIn, "scales_losses", lambda self, dtype: dtype == "float32")
     return graphs
 
 

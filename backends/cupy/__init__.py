@@ -22,6 +22,7 @@ from gpunet.backend import (
     Step,
     get_backend,
 )
+
 from .products import precision
 
 _MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.activations import Activation, Identity, Maxout, Softmax
+from gpunet.loss_scaling import LARGEST, PATIENCE, SMALLEST, Scale
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
@@ -240,6 +241,17 @@ class CuPyPrimitives(Primitives):
         if self._updated(good, optimizer, theta, gradient, slots, *rates):
             return theta, slots
         return super().update_where(good, optimizer, theta, gradient, slots, *rates)
+
+    def rescale(self, scale: Scale, good: Array) -> Scale:
+        """Return the losses' scale after a step, in its place, from one kernel."""
+        factor, steps = scale
+        networks, fits = factor.size, factor.shape == steps.shape == good.shape
+        if not fits or not _plain(factor, steps) or not _dense(good):
+            return super().rescale(scale, good)
+        limits = (_real(n, factor) for n in (SMALLEST, LARGEST, PATIENCE))
+        arguments = (factor, steps, good, *limits, *_ints(networks))
+        self._by_number(f"rescale<{TYPES[factor.dtype.char]}>", 1, networks, arguments)
+        return scale
 
     def _updated(
         self,

@@ -154,7 +154,7 @@ def _trained(trial: Any, prepared: tuple[Any, Any, Array], rates: list[float]) -
     losses = []
     with backend.active(), np.errstate(all="ignore"):  # it is to diverge in the end
         slots, nothing = optimizer.start(xp, theta), xp.zeros_like(theta[0])
-        scale: Any = (start(backend.primitives, theta),) if scaled else ()
+        scale: Any = (start(xp, theta),) if scaled else ()
         for number, rate in enumerate(rates, start=1):
             examples = backend.asarray(order[(number - 1) * m : number * m])
             numbers = optimizer.rates(number, rate)
