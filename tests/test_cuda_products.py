@@ -261,6 +261,14 @@ class TestPrecision:
         assert abs(points[0] - points[1]) <= 0.5, points
         assert points[1] > 85.0  # of 1,000 examples, in 25 epochs
 
+    def test_what_float16_cannot_hold_is_never_cut_off(self, place, monkeypatch):
+        """A cut number would be wrong and finite, and so unseen: it is infinite, or as good as float32's."""
+        monkeypatch.setenv("GPUNET_PRODUCTS", "float16")
+        matmul, to, back = place
+        left, right = np.full((64, 64), 1e5, "float32"), np.eye(64, dtype="float32")
+        product = np.diag(back(matmul(to(left), to(right))))
+        assert np.all(np.isnan(product) | np.isinf(product) | (np.abs(product - 1e5) < 100.0))
+
     def test_the_names_are_those_of_nvidias_bindings(self):
         cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is missing")
         known = dict(cublas.ComputeType.__members__)

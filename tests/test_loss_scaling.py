@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpunet.backends.cupy import CuPyBackend
 
 from gpunet import MLPClassifier, loss_scaling
 from gpunet.activations import ReLU, Softmax
@@ -156,6 +157,22 @@ class TestHalf:
         assert factors[-1] < 2.0**21  # 0.1 · 2²⁰ is over 65,504
         assert network.score(X, y) > 0.8
         assert np.isfinite(network.coefs_[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("products", "dtype", "rounds", "scales"),
+    [
+        ("float16", "float32", True, True),
+        ("float16", "float64", True, False),
+        ("float16", "float32", False, False),  # without nvmath-python
+        ("bfloat16", "float32", True, False),
+    ],
+)
+def test_cupys_backend_scales_where_products_round(monkeypatch, products, dtype, rounds, scales):
+    monkeypatch.setenv("GPUNET_PRODUCTS", products)
+    backend = CuPyBackend.__new__(CuPyBackend)
+    backend._rounds = rounds
+    assert backend.scales_losses(dtype) is scales
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from gpunet.backends.cupy import CuPyBackend
 
 from gpunet import MLPClassifier, MLPRegressor, Network
 from gpunet.backend import Backend
@@ -34,6 +35,21 @@ def error_of(backend):
 
         return cupy.cuda.memory.OutOfMemoryError(1, 1)
     return MemoryError()
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (RuntimeError("cudaErrorMemoryAllocation: out of memory"), True),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (Exception("ALLOC_FAILED (3)"), True),  # cuBLAS, as nvmath-python tells of it
+        (MemoryError(), True),  # what CuPy's own is a kind of
+        (RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"), False),
+    ],
+    ids=str,
+)
+def test_what_cuda_says_is_known_without_a_gpu(error, short):
+    assert CuPyBackend.is_memory_error(CuPyBackend.__new__(CuPyBackend), error) is short
 
 
 class Room:
