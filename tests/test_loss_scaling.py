@@ -52,8 +52,9 @@ def stepped(backend, dtype, carry, *, scaled, **settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"clip": 0.1}, {"whole": True}, {"in_parts": True}])
-def test_a_scaled_step_is_the_very_step(backend, dtype, settings):
+def test_a_scaled_step_is_the_very_step(backend, settings):
     """To multiply by powers of 2 rounds nothing."""
+    dtype = "float32"
     theta, slots, cost, scale = begun(backend, dtype, 2)
     copied = backend.xp.asarray(theta, copy=True), Adam().start(backend.xp, theta), cost + 0.0
     plain = stepped(backend, dtype, copied, scaled=False, **settings)

@@ -99,44 +99,39 @@ def test_each_library_says_so_in_its_own_way(backend):
 SETTINGS = {
     "adam": {},
     "l2": {"alpha": 0.5},
+    "weighted": {"weighted": True},
     "momentum": {"solver": "sgd", "momentum": 0.5},
     "validated": {"early_stopping": True, "validation_fraction": 0.125, "n_iter_no_change": 9},
     "lbfgs": {"solver": "lbfgs", "tol": 1e-9},
+    "lbfgs, weighted": {"solver": "lbfgs", "tol": 1e-9, "weighted": True},
 }
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_minibatch_is_divided_once_and_the_fit_is_the_same(  # noqa: PLR0917  # fixtures
-    backend, room, settings, weighted, tolerance, dtype
-):
+def test_a_minibatch_is_divided_once_and_the_fit_is_the_same(backend, room, settings):
     X, y = data()
-    weights = np.linspace(0.0, 2.0, N) if weighted else None
-    settings = {"max_iter": 4, "batch_size": M, "random_state": 0, "dtype": dtype, **settings}
+    settings = {"max_iter": 4, "batch_size": M, "random_state": 0, **settings}
+    weights = np.linspace(0.0, 2.0, N) if settings.pop("weighted", False) else None
     whole = MLPClassifier((6,), backend=backend, **settings).fit(X, y, weights)
-    room.most, room.seen = M // PARTS, []
-    if settings.get("solver") == "lbfgs":
-        room.most = N // PARTS
+    lbfgs = settings.get("solver") == "lbfgs"
+    room.most, room.seen = (N if lbfgs else M) // PARTS, []
     with pytest.warns(RuntimeWarning, match="didn't fit the memory") as told:
         divided = MLPClassifier((6,), backend=backend, **settings).fit(X, y, weights)
     assert sum("gradient is added up from 4 parts" in str(w.message) for w in told) == 1
-    training = [m for m in room.seen if m > room.most and m != N // 4]
-    assert len(training) == 1, training
-    loose = settings.get("solver") == "lbfgs"
+    assert sum(m > room.most for m in room.seen) == 1
     for mine, theirs in zip(whole.coefs_, divided.coefs_, strict=True):
-        if loose:  # a line search amplifies rounding
-            np.testing.assert_allclose(mine, theirs, atol=1e-2 if dtype == "float32" else 1e-6)
-        else:
-            tolerance.check(mine, theirs)
+        # a line search amplifies rounding
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6 if lbfgs else 1e-11)
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_what_was_consumed_before_memory_was_short_is_there_again(backend, monkeypatch, solver):
+def test_what_was_consumed_before_memory_was_short_is_there_again(backend, monkeypatch):
     """The first step has changed θ and moments in place when the second finds no memory."""
+    if backend.name == "jax":
+        pytest.skip("JAX's arrays don't change")
     X, y = data()
-    settings = {"max_iter": 3, "batch_size": M, "random_state": 0, "solver": solver}
+    settings = {"max_iter": 3, "batch_size": M, "random_state": 0}
     plain = MLPRegressor(hidden_layer_sizes=(6,), backend=backend, **settings).fit(X, y)
     more = copy.deepcopy(plain).partial_fit(X, y)
 
