@@ -76,7 +76,7 @@ def test_graphs_are_compared_with_launches():
 def test_a_thousand_fits_are_looked_at():
     done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("50 fits have left ")
+    assert done.stdout.startswith("10 fits have left ")
 
 
 def test_precisions_are_compared():

@@ -159,6 +159,22 @@ class TestHalf:
         assert network.score(X, y) > 0.8
         assert np.isfinite(network.coefs_[0]).all()
 
+    def test_lbfgs_takes_a_fixed_factor(self, products, monkeypatch):
+        backend, factors = products.Rounding(products.Rounding.half), []
+
+        def noted(*arguments, scale, **rest):
+            factors.append(scale)
+            return cost_and_gradient(*arguments, scale=scale, **rest)
+
+        monkeypatch.setattr("gpunet.lbfgs.cost_and_gradient", noted)
+        random = np.random.RandomState(0)
+        X = random.normal(size=(100, 5)).astype("float32")
+        y = X[:, :3].argmax(axis=1)
+        settings = {"solver": "lbfgs", "tol": 1e-3, "random_state": 0}
+        network = MLPClassifier((8,), backend=backend, **settings).fit(X, y)
+        assert set(factors) == {128.0}  # above m = 100: δ is at most 1.28
+        assert network.score(X, y) > 0.9
+
 
 @pytest.mark.parametrize(
     ("products", "dtype", "rounds", "scales"),
