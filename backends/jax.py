@@ -11,10 +11,13 @@ frees them.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable
 from typing import Any
 
+from gpunet import optimizers
 from gpunet.backend import Backend, BackendUnavailableError, Device, Epoch, Step, get_backend
+from gpunet.training import TrainingStep
 
 
 class JAXBackend(Backend):
@@ -43,7 +46,10 @@ class JAXBackend(Backend):
                 f"jax has no usable device {device!r} here ({reason}); its devices are {names}."
             ) from None
         self.device = f"{self._device.platform}:{self._device.id}"
-        self._compiled: dict[Step, Epoch] = {}
+        from .jax_primitives import JAXPrimitives  # imports jax
+
+        self.primitives = JAXPrimitives()
+        self._compiled: dict[Step, Any] = {}
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -76,24 +82,57 @@ class JAXBackend(Backend):
 
     def compile(self, step: Step) -> Epoch:
         """Return ``jit`` of a ``lax.scan`` over the batches; compiled once for equal steps and shapes."""
-        if step in self._compiled:
-            return self._compiled[step]
-        jax, primitives = self._jax, self.primitives
+        if step not in self._compiled:
+            if len(self._compiled) >= 64:  # a long search shouldn't keep them all
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[step] = self._scan(step)
+        run = self._compiled[step]
+        columns: tuple[Any, ...] = ()
+        rows: tuple[Any, ...] = ()
 
-        @jax.jit  # type: ignore[untyped-decorator]
-        def run(carry: Any, batches: Any, data: Any) -> Any:
+        def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
+            nonlocal columns, rows
+            if stop():
+                return carry
+            if not isinstance(step, TrainingStep):
+                return run(carry, batches, (), data)
+            if not columns or any(map(operator.is_not, columns, data)):
+                # JAX has no views: what minibatches are taken from is made once, and not every epoch
+                columns, rows = data[:2], tuple(map(self.xp.matrix_transpose, data[:2]))
+            return run(carry, batches, rows, data[2:])
+
+        return epoch
+
+    def _scan(self, step: Step) -> Any:
+        """Return an epoch as a function of (carry, batches, the rows of x and y, the rest of the data)."""
+        from .jax_primitives import JAXPieces, Pieces
+
+        jax, xp, primitives = self._jax, self.xp, self.primitives
+        architecture = None
+        # a gradient is clipped by the length of all of it; gpunet's own rules go element by element
+        rules = optimizers.KNOWN.values()
+        if isinstance(step, TrainingStep) and step.clip is None and type(step.optimizer) in rules:
+            architecture = step.architecture
+
+        def scan(primitives: Any, carry: Any, batches: Any, rows: Any, others: Any) -> Any:
             def body(carry: Any, batch: Any) -> tuple[Any, None]:
+                # transposed in here, and so never: outside, XLA copies all of x on its way into the loop
+                data = (*map(xp.matrix_transpose, rows), *others) if rows else others
                 return step(primitives, carry, batch, data), None
 
             return jax.lax.scan(body, carry, batches)[0]
 
-        def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            return carry if stop() else run(carry, batches, data)
+        def run(carry: Any, batches: Any, rows: Any, others: Any) -> Any:
+            if architecture is None:
+                return scan(primitives, carry, batches, rows, others)
+            theta, slots, total = carry
+            vectors = [Pieces.of(architecture, vector) for vector in (theta, *slots)]
+            carry = (vectors[0], tuple(vectors[1:]), total)
+            theta, slots, total = scan(JAXPieces(), carry, batches, rows, others)
+            return theta.joined(), tuple(slot.joined() for slot in slots), total
 
-        if len(self._compiled) >= 64:  # a long search over architectures shouldn't keep them all
-            del self._compiled[next(iter(self._compiled))]
-        self._compiled[step] = epoch
-        return epoch
+        # a training step consumes its carry
+        return jax.jit(run, donate_argnums=0 if isinstance(step, TrainingStep) else ())
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether memory was short; XLA has one type for all that goes wrong."""

@@ -13,6 +13,8 @@ Requires: numba, scipy.
 
 from __future__ import annotations
 
+import ctypes
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +23,8 @@ import numpy as np
 
 from .numba_recorder import Recorder
 from .numba_replay import replay
-from .numba_tape import HostArray, Tape, UnrecordableError
+from .numba_tape import HostArray, Tape
+from .recording import UnrecordableError
 
 
 class Programs:
@@ -39,7 +42,7 @@ class Programs:
 
     def find(self, carry: Any, batches: Any, data: Any) -> Program | None:
         """Return the program for an epoch's arguments, None where the step can't be recorded for them."""
-        key = (carry[0].shape, *((array.shape[1:], array.strides) for array in batches))
+        key = (carry[0].shape, *[(array.shape[1:], array.strides) for array in batches])
         program = self._known.get(key)
         if key not in self._known or (program is not None and not program.knows(data)):
             try:
@@ -73,11 +76,11 @@ class Program:
             raise UnrecordableError("an order of bytes")
         tape = Tape(carry, batches)
         theta, slots, total = step(Recorder(tape), tape.carry, tape.batch, data)
-        if theta is not tape.carry[0] or any(
-            mine is not theirs for mine, theirs in zip(slots, tape.carry[1], strict=True)
-        ):
+        if theta is not tape.carry[0]:
             raise UnrecordableError("parameters that move")
-        tape.elementwise(np.positive, (total,), tape.carry[2])
+        for mine, theirs in zip((*slots, total), (*tape.carry[1], tape.carry[2]), strict=True):
+            if mine is not theirs:
+                tape.elementwise(np.positive, (mine,), theirs)
         self._operations = np.asarray(tape.rows, np.int64)
         self._networks, self._data = tape.networks, data
         self._memory = np.empty(tape.size + 64, np.uint8)
@@ -85,25 +88,35 @@ class Program:
         self._arena = -(-_address(self._memory) // 64) * 64
         self._fixed = [_address(constant) for constant in tape.constants]
         self._steps = max(1, int(self.at_once / (2 * tape.multiplications * self._networks)))
+        self._carried: tuple[list[HostArray], list[int]] = [], []
 
     def knows(self, data: Any) -> bool:
         """Return whether it was recorded with this data."""
-        return all(mine is theirs for mine, theirs in zip(self._data, data, strict=True))
+        return all(map(operator.is_, self._data, data))
 
     def run(self, carry: Any, batches: Any, stop: Callable[[], bool]) -> Any:
         """Go through an epoch's minibatches; return the carry, changed in place."""
         theta, slots, total = carry
-        given = [_address(array) for array in (theta, *slots, total, *batches)]
-        bases = np.asarray([self._arena, *given, *self._fixed], np.int64)
+        if type(total) is not np.ndarray:  # what NumPy makes of sums without axes
+            total = np.asarray(total)
+        carried, addresses = self._carried
+        if not carried or not all(map(operator.is_, carried, (theta, *slots))):
+            carried, addresses = [theta, *slots], [_address(array) for array in (theta, *slots)]
+            self._carried = carried, addresses  # the same ones in the next epoch
+        given = [_address(array) for array in (total, *batches)]
+        bases = np.asarray([self._arena, *addresses, *given, *self._fixed], np.int64)
         steps = batches[0].shape[0]
         for first in range(0, steps, self._steps):
             if stop():
                 break
             last = min(first + self._steps, steps)
             replay(self._operations, bases, self._networks, first, last)
-        return carry
+        return theta, slots, total
 
 
 def _address(array: HostArray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+    """Return where an array's numbers begin: the first field after the head of NumPy's `PyArrayObject`.
+
+    `__array_interface__` has it too, and takes longer than a small network's matrix product.
+    """
+    return ctypes.c_int64.from_address(id(array) + object.__basicsize__).value

@@ -24,7 +24,8 @@ from gpunet.network import Architecture
 from gpunet.optimizers import Adam, GradientDescent, Momentum, Optimizer, Slots
 from gpunet.primitives import Primitives
 
-from .numba_tape import Namespace, Tape, UnrecordableError, Value
+from .numba_tape import Namespace, Tape, Value
+from .recording import UnrecordableError
 
 
 class Recorder(Primitives):
@@ -58,6 +59,16 @@ class Recorder(Primitives):
         return self._gathered(
             self.tape.array(columns), examples, units, n, vector=columns.ndim == 1
         )
+
+    def whole(self, columns: Any) -> Any:
+        """Return all examples where they are, x as rows, or copies that a program's formulas can read."""
+        if type(columns) is not np.ndarray or columns.dtype != self.tape.dtype:
+            raise UnrecordableError("examples of another kind")
+        if columns.ndim == 2 and columns.T.flags.c_contiguous and self._copied[0] is None:
+            rows = self.tape.array(columns.T)
+            self._copied = rows.turned(), rows  # x comes first
+            return self._copied[0]
+        return self.tape.array(np.ascontiguousarray(columns))
 
     def _gathered(
         self, of: Value, examples: Value, units: int, n: int, *, vector: bool = False

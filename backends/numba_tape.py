@@ -19,12 +19,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .numba_kernels import compiled
 from .numba_replay import FORMULA, LOOP, NUMBERS, PRODUCT, WIDTH
+from .recording import UnrecordableError
 
 HostArray = np.ndarray[Any, Any]
-
-
-class UnrecordableError(Exception):
-    """A step does what a program can't hold."""
 
 
 class Value(NDArrayOperatorsMixin):

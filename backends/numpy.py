@@ -26,6 +26,8 @@ _STEP = 1e6
 """A step's Python takes as long as so many operations."""
 _WORTH_NUMBA = 1e7
 """So many an epoch are worth numba: about a millisecond, with NumPy alone."""
+_SPENT = 2e9
+"""So many in all are, too: the run has taken about as long as it takes to import numba."""
 
 
 class NumPyBackend(Backend):
@@ -67,19 +69,23 @@ class NumPyBackend(Backend):
     def compile(self, step: Step) -> Epoch:
         """Return an epoch that is replayed without Python, or a loop whose steps share memory.
 
-        The first where numba is there and not switched off, an epoch is work enough, and the step can be recorded.
+        The first where numba is there and not switched off, the run is work enough, and the step can be recorded.
         """
         workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
         programs: Any = None
-        known = False
+        waiting = hasattr(step, "architecture") and _uses_numba()
+        enough = 0.0 if os.environ.get("GPUNET_NUMBA") == "1" else _SPENT
+        spent = 0.0
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            nonlocal programs, known
-            if not known and _is_worth_numba(step, carry, batches):
-                from .numba_program import Programs  # imports numba, for those who train
+            nonlocal programs, waiting, spent
+            if waiting:
+                work = _work(carry, batches)
+                spent += work
+                if work >= _WORTH_NUMBA or spent >= enough:
+                    from .numba_program import Programs  # imports numba, for those who train
 
-                programs = Programs(step)
-            known = True
+                    programs, waiting = Programs(step), False
             program = None if programs is None else programs.find(carry, batches, data)
             if program is not None:
                 return program.run(carry, batches, stop)
@@ -116,16 +122,10 @@ class NumPyBackend(Backend):
         return None
 
 
-def _is_worth_numba(step: Step, carry: Any, batches: Any) -> bool:
-    """Return whether numba is there, not switched off, and an epoch work enough: to import it takes a while."""
-    architecture = getattr(step, "architecture", None)
-    if architecture is None or not _uses_numba():
-        return False
+def _work(carry: Any, batches: Any) -> float:
+    """Return how many operations an epoch takes."""
     steps, m = batches[0].shape[0], batches[0].shape[-1]
-    networks = math.prod(carry[0].shape[:-1])
-    operations = 6 * architecture.n_weights * networks * m
-    always = os.environ.get("GPUNET_NUMBA") == "1"
-    return always or steps * (_STEP + operations) >= _WORTH_NUMBA
+    return float(steps * (_STEP + 6 * carry[0].size * m))
 
 
 def _uses_numba() -> bool:

@@ -6,9 +6,18 @@ Requires: torch (a CPU build will do). Its tape is never used.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
-from gpunet.backend import Backend, BackendUnavailableError, Device, get_backend, processor
+from gpunet.backend import (
+    Backend,
+    BackendUnavailableError,
+    Device,
+    Epoch,
+    Step,
+    get_backend,
+    processor,
+)
 
 
 class TorchBackend(Backend):
@@ -38,6 +47,9 @@ class TorchBackend(Backend):
             ) from None
         self.xp = xp
         self._torch = torch
+        from .torch_primitives import TorchPrimitives  # imports torch
+
+        self.primitives = TorchPrimitives()
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return a tensor on this device; memory is shared with NumPy on the CPU where it can be."""
@@ -66,6 +78,21 @@ class TorchBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return ``torch.no_grad()``."""
         return self._torch.no_grad()  # type: ignore[no-any-return]
+
+    def compile(self, step: Step) -> Epoch:
+        """Return a loop whose steps share memory and views; nothing is compiled."""
+        from .torch_primitives import StepPrimitives
+
+        primitives = StepPrimitives()
+
+        def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
+            for batch in zip(*(part.unbind(0) for part in batches), strict=True):
+                if stop():
+                    break
+                carry = step(primitives, carry, batch, data)
+            return carry
+
+        return epoch
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether memory was short; the processor's allocator has no type for it."""

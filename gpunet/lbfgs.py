@@ -1,10 +1,17 @@
-"""L-BFGS: SciPy's, on the flat parameter vector, all examples at once."""
+"""L-BFGS: SciPy's, on the flat parameter vector, all examples at once.
+
+SciPy asks for the cost and its gradient. They are computed by a step, as an optimizer's are, so that a backend's
+``compile`` makes them fast in the same way.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.memory import (
@@ -15,13 +22,59 @@ from gpunet.memory import (
     with_less,
 )
 from gpunet.network import Architecture, cost_and_gradient
-from gpunet.optimizers import LBFGS
+from gpunet.optimizers import LBFGS, Slots
+from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.training import Data, TrainingState
 from gpunet.typing import Array, HostArray
 
 _REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in minibatches."
+
+
+@dataclass(frozen=True)
+class CostStep:
+    """A step that stays where it is: its result is the gradient, in the place of an optimizer's memory, and the cost.
+
+    Called as `gpunet.training.TrainingStep` is, with carry = (θ, (∂J/∂θ,), J) and `Data`; it takes all examples.
+    """
+
+    architecture: Architecture
+    scale: float | None = None
+    in_parts: bool = False
+
+    def __call__(
+        self,
+        primitives: Primitives,
+        carry: tuple[Array, Slots, Array],
+        batch: tuple[Array, ...],
+        data: Data,
+    ) -> tuple[Array, Slots, Array]:
+        theta, _, _ = carry
+        x, y, weights, l2 = data
+        if self.in_parts:
+            J, gradient = cost_and_gradient_in_parts(
+                self.architecture,
+                theta,
+                x.shape[-1],
+                lambda start, stop: (x[..., start:stop], y[..., start:stop]),
+                primitives,
+                l2=l2,
+                weights=weights,
+                scale=self.scale,
+            )
+            return theta, (gradient,), J
+        J, gradient = cost_and_gradient(
+            self.architecture,
+            theta,
+            primitives.whole(x),
+            primitives.whole(y),
+            primitives,
+            l2=l2,
+            weights=None if weights is None else primitives.whole(weights),
+            scale=self.scale,
+        )
+        return theta, (gradient,), J
 
 
 def cost_function(
@@ -44,58 +97,47 @@ def cost_function(
     stop : callable
         Asked before each evaluation; True raises StopIteration.
     """
-    x, y, weights, l2 = data
-    name = dtype_name(like)
-    if isinstance(x, SparseColumns):
-        x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
-    n = y.shape[-1]
+    x, *rest = data
+    xp, name, n = backend.xp, dtype_name(like), x.shape[-1]
     # 1/m is in δ, and taken out again: L-BFGS has no steps to leave out
     scale = float(2 ** n.bit_length()) if backend.scales_losses(name) else None
-    divided = False
+    step = CostStep(architecture, scale)
+    if isinstance(x, SparseColumns):  # what decides on the host can't be compiled
+        run = Backend.compile(backend, step)
+        x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
+    else:
+        run = backend.compile(step)
+    data = (x, *rest)
+    batches = (xp.arange(x.shape[-1], dtype=xp.int64, device=device(like))[None, :],)
+    slots, J = (xp.zeros_like(like),), backend.asarray(0.0, name)
+    width = int(name.removeprefix("float")) // 8
 
-    def whole(theta: Array) -> tuple[Array, Array]:
-        return cost_and_gradient(
-            architecture, theta, x, y, backend.primitives, l2=l2, weights=weights, scale=scale
-        )
-
-    def in_parts(theta: Array) -> tuple[Array, Array]:
-        nonlocal divided
-        divided = True
-        return cost_and_gradient_in_parts(
-            architecture,
-            theta,
-            n,
-            lambda start, stop: (x[..., start:stop], y[..., start:stop]),
-            backend.primitives,
-            l2=l2,
-            weights=weights,
-            scale=scale,
-        )
+    def in_parts(theta: Array) -> Any:
+        nonlocal run
+        run = Backend.compile(backend, replace(step, in_parts=True))
+        return run((theta, (xp.zeros_like(theta),), 0.0), batches, data, lambda: False)
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
+        nonlocal slots, J
         if stop():
             raise StopIteration
-        xp = backend.xp
         here = backend.asarray(theta, name)
-        width = int(name.removeprefix("float")) // 8
         with explained(
             backend,
             lambda: (
                 step_too_large(architecture, backend, n=n, m=n, n_slots=0, width=width) + _REMEDY
             ),
         ):
-            if divided:
-                J, gradient = in_parts(here)
-            else:
-                J, gradient = with_less(
-                    backend,
-                    lambda: whole(here),
-                    lambda: in_parts(here),
-                    lambda: (
-                        f"L-BFGS takes all {n:,} examples at once, which didn't fit the memory of {backend.spec}: the "
-                        f"gradient is added up from {PARTS} parts, which gives the same and takes longer."
-                    ),
-                )
+            _, slots, J = with_less(
+                backend,
+                lambda: run((here, slots, J), batches, data, lambda: False),
+                lambda: in_parts(backend.asarray(theta, name)),
+                lambda: (
+                    f"L-BFGS takes all {n:,} examples at once, which didn't fit the memory of {backend.spec}: the "
+                    f"gradient is added up from {PARTS} parts, which gives the same and takes longer."
+                ),
+            )
+        (gradient,) = slots
         told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
         return float(told[-1]), told[:-1]
 

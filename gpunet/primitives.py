@@ -62,6 +62,10 @@ class Primitives:
         rows = xp.take(xp.matrix_transpose(columns), flat, axis=0)
         return xp.matrix_transpose(xp.reshape(rows, (*examples.shape, rows.shape[-1])))
 
+    def whole(self, columns: Array) -> Array:
+        """Return all examples (units, n) or (n,) as they are, for a step that takes them at once."""
+        return columns
+
     def gather_weights(self, weights: Array, examples: Array) -> Array:
         """Return a minibatch's weights (..., m), from weights (n,) or, each network its own, (..., n)."""
         if weights.ndim == 1:

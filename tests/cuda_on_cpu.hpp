@@ -1,12 +1,14 @@
 // Enough of CUDA for a processor to run gpunet's kernels as they stand, one thread after another.
 //
 // A block's threads are fibers: __syncthreads() hands over to the next one, and nobody goes on before all have come.
-// Threads and blocks run in the one order or the other; a kernel whose result depends on it has a race.
+// Threads and blocks run in the one order or the other; a kernel whose result depends on it has a race. What a launch has
+// asked for of shared memory lies between guards and is NaN when a block begins.
 
 #include <ucontext.h>
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,9 +16,13 @@
 #define __global__
 #define __device__
 #define __shared__ static
+#define __forceinline__ inline
+#define __launch_bounds__(threads)
+#define ON_CHIP static double *on_chip
 
 using std::exp;
 using std::expm1;
+using std::fma;
 using std::log;
 using std::log1p;
 using std::sqrt;
@@ -108,9 +114,30 @@ struct Call {
     }
 };
 
+// Bytes between guards.
+struct Guarded {
+    static const std::size_t guard = 1 << 12;
+    std::vector<char> memory;
+
+    explicit Guarded(std::size_t size) : memory(size + 2 * guard, char(0xFF)) {}
+    double *begin() { return reinterpret_cast<double *>(memory.data() + guard); }
+    void forget() { std::memset(memory.data(), 0xFF, memory.size()); }
+    bool intact() const
+    {
+        for (std::size_t i = 0; i < guard; ++i)
+            if (memory[i] != char(0xFF) || memory[memory.size() - 1 - i] != char(0xFF)) return false;
+        return true;
+    }
+};
+
+static double **shared_of_launch;  // where a program keeps the place of its shared memory, if it takes any
+
+// Return what went wrong, or null.
 template <class... A>
-bool launch(void (*kernel)(A...), const unsigned *sizes, void **arguments, bool backwards)
+const char *launch(void (*kernel)(A...), const unsigned *sizes, void **arguments, bool backwards)
 {
+    Guarded shared(sizes[4]);
+    if (shared_of_launch) *shared_of_launch = shared.begin();
     Call<A...> call = {kernel, arguments};
     body = Call<A...>::start;
     body_of = &call;
@@ -120,9 +147,11 @@ bool launch(void (*kernel)(A...), const unsigned *sizes, void **arguments, bool 
     for (unsigned b = 0; b < blocks; ++b) {
         const unsigned block = backwards ? blocks - 1 - b : b;
         blockIdx = {block % gridDim.x, block / gridDim.x};
-        if (!run_block(backwards)) return false;
+        if (!run_block(backwards)) return "not all of its threads meet";
+        if (!shared.intact()) return "it writes outside of its shared memory";
+        shared.forget();
     }
-    return true;
+    return nullptr;
 }
 
 }  // namespace cpu
@@ -138,7 +167,7 @@ inline void __syncthreads()
         static const std::string all = cpu::signature(__VA_ARGS__); \
         return all.c_str(); \
     } \
-    extern "C" bool launch_##number(const unsigned *sizes, void **arguments, bool backwards) \
+    extern "C" const char *launch_##number(const unsigned *sizes, void **arguments, bool backwards) \
     { \
         return cpu::launch(__VA_ARGS__, sizes, arguments, backwards); \
     }

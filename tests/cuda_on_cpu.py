@@ -15,14 +15,19 @@ GUARD = 4096  # bytes
 
 def compiled(folder):
     """Compile all kernels into a library in a folder; return its path."""
+    return built(folder, SOURCE, names())
+
+
+def built(folder, source, kernels, after="", optimize="-O1"):
+    """Compile some kernels of a program, followed by more text, into a library in a folder; return its path."""
     shim = Path(__file__).with_suffix(".hpp").read_text(encoding="utf-8")
-    kernels = "\n".join(f"KERNEL({number}, {name})" for number, name in enumerate(names()))
-    source, library = folder / "kernels.cpp", folder / "kernels.so"
-    source.write_text(f"{shim}\n{SOURCE}\n{kernels}\n", encoding="utf-8")
+    listed = "\n".join(f"KERNEL({number}, {name})" for number, name in enumerate(kernels))
+    file, library = folder / "kernels.cpp", folder / "kernels.so"
+    file.write_text(f"{shim}\n{source}\n{listed}\n{after}\n", encoding="utf-8")
     assert "--fmad=false" in OPTIONS  # which is the third of these
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared"]
+    options = ["-std=c++17", optimize, "-ffp-contract=off", "-fPIC", "-shared"]
     done = subprocess.run(
-        [COMPILER, *options, "-o", library, source], capture_output=True, text=True, check=False
+        [COMPILER, *options, "-o", library, file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[:3000]
     return library
@@ -31,11 +36,16 @@ def compiled(folder):
 class OnProcessor:
     """Launches kernels on the processor, and checks what a GPU wouldn't tell."""
 
-    def __init__(self, library):
+    def __init__(self, library, kernels=None):
         self._library = ctypes.CDLL(library)
-        self._numbers = {name: number for number, name in enumerate(names())}
+        self._numbers = {name: number for number, name in enumerate(kernels or names())}
 
     def __call__(self, name, grid, block, arguments):
+        assert block[0] * block[1] == 256
+        self.launch(name, grid, block, arguments)
+
+    def launch(self, name, grid, block, arguments, shared=0):
+        """Launch a kernel, both ways, with some bytes of shared memory."""
         number = self._numbers[name]
         signature = getattr(self._library, f"signature_{number}")
         signature.restype = ctypes.c_char_p
@@ -43,16 +53,17 @@ class OnProcessor:
         assert [described(a, e) for a, e in zip(arguments, expected, strict=True)] == expected
         assert 0 < grid[0] < 2**31
         assert 0 < grid[1] < 2**16
-        assert block[0] * block[1] == 256
+        assert block[0] * block[1] <= 1024
         launch = getattr(self._library, f"launch_{number}")
-        launch.restype = ctypes.c_bool
+        launch.restype = ctypes.c_char_p
         results = []
         for backwards in (False, True):
             values = [Guarded(a) if isinstance(a, np.ndarray) else a for a in arguments]
             pointers = [v.pointer if isinstance(v, Guarded) else np.array(v) for v in values]
             given = (ctypes.c_void_p * len(pointers))(*(p.ctypes.data for p in pointers))
-            sizes = (ctypes.c_uint * 4)(*grid, *block)
-            assert launch(sizes, given, backwards), f"not all threads of {name} meet"
+            sizes = (ctypes.c_uint * 5)(*grid, *block, shared)
+            wrong = launch(sizes, given, backwards)
+            assert wrong is None, f"{name}: {wrong.decode()}"
             guarded = [v for v in values if isinstance(v, Guarded)]
             assert all(v.intact() for v in guarded), f"{name} writes outside of an array"
             results.append([v.content() for v in guarded])

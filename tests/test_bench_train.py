@@ -39,6 +39,7 @@ def test_a_race_runs_and_is_written_down(tmp_path):
     [
         (None, "estimators:GpunetNumPy"),
         ("torch", "torch_loops:Torch"),
+        ("torch", "torch_loops:TorchByHand"),
         ("jax", "jax_loops:Scan"),
         ("jax", "jax_loops:Step"),
     ],
@@ -81,6 +82,17 @@ def test_ratios_are_those_within_a_round():
     rows = summary({"gpunet": [1.0, 2.0, 1.0], "other": [3.0, 6.0, 3.0]}, "gpunet")
     assert rows["other"]["ratio"] == 3
     assert rows["other"]["median"] == 3
+
+
+def test_a_backend_is_beside_the_fastest_loop_in_its_library():
+    from _race.report import beside_peers
+
+    medians = {"gpunet": 1, "gpunet, torch": 3, "torch": 6, "torch, by hand": 4, "gpunet, JAX": 2}
+    rows = {name: {"median": us, "trials": [us, us]} for name, us in medians.items()}
+    sheet = beside_peers([{"title": "W1 float32", "rows": rows}])
+    expected = ["gpunet, torch", "W1 float32", "3", "torch, by hand", "4", "0.75"]
+    assert sheet.rows == [expected]  # nobody ran beside gpunet on JAX
+    assert beside_peers([]) is None
 
 
 def test_the_exponent_is_that_of_the_upper_half():

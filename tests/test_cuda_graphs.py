@@ -232,6 +232,7 @@ def gpu():
 
 @EVERY_RUN
 def test_on_a_gpu_graphs_compute_what_launches_do_cupy(gpu, run, dtype, tolerance, monkeypatch):
+    monkeypatch.setenv("GPUNET_ON_CHIP", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a capture that fails warns
         theta, costs = run.trained(gpu, dtype)

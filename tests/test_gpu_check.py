@@ -73,6 +73,14 @@ def test_graphs_are_compared_with_launches():
     assert done.stdout.count("parameters lie 0.0e+00 apart") == 3
 
 
+def test_the_chip_is_compared_with_graphs():
+    done = run(SCRIPTS / "gpu-check", "--inside", "chip", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == ["small", "1000 of small", "W1", "72 of W1", "1000 of W1"]
+    assert done.stdout.count("parameters lie 0.0e+00 apart") == 5
+
+
 def test_a_thousand_fits_are_looked_at():
     done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,12 +6,15 @@ import pytest
 
 from gpunet import MLPClassifier, activations, losses, optimizers
 from gpunet.backend import Backend, get_backend
-from gpunet.network import Architecture
+from gpunet.lbfgs import CostStep
+from gpunet.network import Architecture, cost_and_gradient
+from gpunet.primitives import Primitives
 from gpunet.training import TrainingStep
 
 pytest.importorskip("numba", reason="numba isn't installed")
 
-from gpunet.backends.numba_program import Programs
+from gpunet.backends.numba_program import Program, Programs
+from gpunet.backends.numba_recorder import Recorder
 
 HIDDEN = ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "elu", "gelu", "silu"]
 OUTPUTS = [
@@ -189,6 +192,34 @@ def test_dropout_drops_the_same_units(own, kind, dtype):
     compare(step, with_settings, dtype)
 
 
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "as they are"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+@pytest.mark.parametrize(
+    ("output", "loss"), OUTPUTS[:5], ids=lambda value: getattr(value, "name", value)
+)
+def test_the_cost_of_all_examples(  # noqa: PLR0917  # a product of what may vary
+    output, loss, weighted, copied, dtype, monkeypatch
+):
+    """L-BFGS's step: at every θ it is asked for, though one memory holds all its results."""
+    monkeypatch.setattr(Recorder, "small", 2**15 if copied else 0)
+    of = step_of("tanh", output, loss).architecture
+    weights = np.linspace(0.5, 2.0, 11).astype(dtype) if weighted else None
+    (theta, *_), _, data = epoch_of(step_of(), "single", dtype, weights=weights)()
+    step = CostStep(of)
+    programs = Programs(step)
+    batches = (np.arange(11)[None, :],)
+    for at in (theta, theta + 0.5):
+        carry = (at.copy(), (np.full_like(at, np.nan),), np.asarray(np.nan, dtype))
+        program = programs.find(carry, batches, data)
+        same, (gradient,), J = program.run(carry, batches, lambda: False)
+        x, y, _, l2 = data
+        cost, plain = cost_and_gradient(of, at, x, y, Primitives(xp), l2=l2, weights=weights)
+        tolerance = {"float64": 1e-12, "float32": 1e-4}[dtype]
+        np.testing.assert_allclose(gradient, plain, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(J, cost, rtol=tolerance)
+        np.testing.assert_array_equal(same, at)
+
+
 def test_wide_examples_are_not_copied(dtype, monkeypatch):
     monkeypatch.setattr("gpunet.backends.numba_program.Recorder.small", 8)
     step = step_of()
@@ -285,3 +316,21 @@ def test_a_fit_takes_it_where_it_is_worth_it(monkeypatch):
         plain = model.fit(X, y).loss_curve_
     assert len(taken) == 3
     np.testing.assert_allclose(curve, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [200, 230], ids=["full batches", "a partial one"])
+def test_a_long_run_of_short_epochs_goes_over_to_it(n, monkeypatch):
+    monkeypatch.setattr("gpunet.backends.numpy._SPENT", 7.7e6)  # the seventh step: a partial batch
+    taken = []
+    run = Program.run
+    monkeypatch.setattr(Program, "run", lambda *args: taken.append(args) or run(*args))
+    random = np.random.RandomState(0)
+    X, y = random.normal(size=(n, 5)), random.randint(2, size=n)
+    model = MLPClassifier((4,), max_iter=8, random_state=0, batch_size=200, tol=0.0)
+    curves = []
+    for setting in ("on", "0"):
+        monkeypatch.setenv("GPUNET_NUMBA", setting)
+        with pytest.warns(UserWarning, match="Maximum iterations"):
+            curves.append(model.fit(X, y).loss_curve_)
+    assert 0 < len(taken) < 8 * -(-n // 200)
+    np.testing.assert_allclose(*curves, rtol=1e-12)

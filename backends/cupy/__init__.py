@@ -43,6 +43,7 @@ class CuPyBackend(Backend):
 
         from .graphs import Graphs
         from .kernels import Kernels
+        from .on_chip import on_device
         from .primitives import CuPyPrimitives
         from .products import Capturable, Products
 
@@ -66,6 +67,7 @@ class CuPyBackend(Backend):
         self._rounds = problem is None
         self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
         self.graphs = Graphs(cupy, problem)
+        self.on_chip = on_device(cupy, self._device)
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
@@ -86,8 +88,12 @@ class CuPyBackend(Backend):
         return self._device  # type: ignore[no-any-return]
 
     def compile(self, step: Step) -> Epoch:
-        """Return an epoch whose steps are CUDA graphs, unless ``GPUNET_GRAPHS=0`` or something is missing."""
-        return self.graphs.compile(step, self.primitives, super().compile(step))
+        """Return an epoch in one launch for networks that fit the chip, else one whose steps are CUDA graphs.
+
+        ``GPUNET_ON_CHIP=0`` and ``GPUNET_GRAPHS=0`` switch these off.
+        """
+        plain = super().compile(step)
+        return self.on_chip.compile(step, lambda: self.graphs.compile(step, self.primitives, plain))
 
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""

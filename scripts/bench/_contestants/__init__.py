@@ -19,6 +19,7 @@ CONTESTANTS = {
     "gpunet, torch": "estimators:GpunetTorch",
     "scikit-learn": "estimators:ScikitLearn",
     "torch": "torch_loops:Torch",
+    "torch, by hand": "torch_loops:TorchByHand",
     "torch.compile": "torch_loops:TorchCompile",
     "JAX, scan": "jax_loops:Scan",
     "JAX, jit of a step": "jax_loops:Step",
@@ -27,6 +28,11 @@ CONTESTANTS = {
     PRODUCTS: "products:Products",
 }
 GPUNET = [name for name in CONTESTANTS if name.startswith("gpunet")]
+PEERS = {
+    "gpunet, torch": ("torch", "torch, by hand", "torch.compile"),
+    "gpunet, JAX": ("JAX, scan", "JAX, jit of a step"),
+}
+"""Loops written by hand in the library that gpunet runs on."""
 
 
 class UnsuitedError(Exception):
@@ -72,6 +78,9 @@ def find(name):
     module, _, class_name = CONTESTANTS[name].partition(":")
     if name == REFERENCE:
         os.environ["GPUNET_NUMBA"] = "0"  # as where numba isn't installed
+    elif name == "gpunet, numba":
+        # from the first step, as in a fit that is long enough for it
+        os.environ["GPUNET_NUMBA"] = "1"
     try:
         return getattr(importlib.import_module(f"_contestants.{module}"), class_name)
     except ImportError as error:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from _contestants import Contestant
+from _contestants import Contestant, UnsuitedError
 from _contestants.workloads import ALPHA, BETA_1, BETA_2, EPSILON, initial, orders
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
@@ -148,3 +148,103 @@ class TorchCompile(Torch):
 
     def cost(self, x, y):
         return self.compiled(x, y)
+
+
+class TorchByHand(Torch):
+    """Backpropagation written down for this network, without a tape: softmax or one logistic output, ReLU or tanh.
+
+    Parameters and gradients are views of two flat vectors, weights and biases, which fused Adam updates at once.
+    """
+
+    backward = {  # noqa: RUF012
+        "relu": lambda delta, a: torch.ops.aten.threshold_backward(delta, a, 0, grad_input=delta),
+        "tanh": lambda delta, a: torch.ops.aten.tanh_backward(delta, a, grad_input=delta),
+        "logistic": lambda delta, a: torch.ops.aten.sigmoid_backward(delta, a, grad_input=delta),
+    }
+    forward = {"relu": torch.relu_, "tanh": torch.tanh_, "logistic": torch.sigmoid_}  # noqa: RUF012
+
+    @torch.no_grad()
+    def begin(self):
+        """Make the flat vectors, their first values the initial ones, and the views of them."""
+        flat = [
+            torch.cat([part.ravel() for part in parts]) for parts in zip(*self.start, strict=True)
+        ]
+        self.flat = [nn.Parameter(vector, requires_grad=False) for vector in flat]
+        for vector in self.flat:
+            vector.grad = torch.empty_like(vector)
+        self.layers, self.gradients = (self.views(*each) for each in
+                                       (self.flat, [vector.grad for vector in self.flat]))  # fmt: skip
+        classes = torch.arange(self.workload.outputs)
+        self.targets = self.y[:, None] if self.workload.outputs == 1 else (
+            self.y[:, None] == classes).to(self.X.dtype)  # fmt: skip
+
+    def views(self, weights, biases):
+        """Return each layer's."""
+        shapes = self.workload.layers
+        weights = weights.detach().split([inputs * units for inputs, units in shapes])
+        biases = biases.detach().split([units for _, units in shapes])
+        return [(W.view(shape), b) for W, shape, b in zip(weights, shapes, biases, strict=True)]
+
+    def optimizer(self):
+        groups = [{"params": [vector]} for vector in self.flat]
+        if self.workload.solver == "gradient_descent":
+            return torch.optim.SGD(groups, self.workload.rate, fused=True)
+        return torch.optim.Adam(groups, self.workload.rate, (BETA_1, BETA_2), EPSILON, fused=True)
+
+    @torch.no_grad()
+    def fit(self, epochs):
+        if self.workload.solver == "lbfgs":
+            raise UnsuitedError("steps only")
+        self.begin()
+        optimizer, step, self.losses = self.optimizer(), 0, []
+        for epoch in range(epochs):
+            order, total = self.orders[epoch % len(self.orders)], torch.zeros(())
+            for batch in self.workload.batches:
+                x, y = self.minibatch(order, batch)
+                step += 1
+                self.adjust(optimizer, step, len(y))
+                total += self.backpropagate(x, y)
+                optimizer.step()
+            self.losses.append(float(total) / self.workload.n)
+
+    def minibatch(self, order, batch):
+        if self.workload.steps == 1:
+            return self.X, self.targets
+        rows = order[batch]
+        return self.X.index_select(0, rows), self.targets.index_select(0, rows)
+
+    def backpropagate(self, x, y):
+        """Put the gradient where the optimizer finds it; return the summed cost."""
+        name = self.workload.activation
+        below = [x]
+        for W, b in self.layers[:-1]:
+            below.append(self.forward[name](torch.addmm(b, below[-1], W)))
+        W, b = self.layers[-1]
+        z = torch.addmm(b, below[-1], W)
+        if self.workload.outputs == 1:
+            cost = functional.binary_cross_entropy_with_logits(z, y, reduction="sum")
+            delta = torch.sigmoid(z)
+        else:
+            log_a = torch.log_softmax(z, 1)
+            cost = -(log_a * y).sum()
+            delta = log_a.exp_()
+        delta.sub_(y).mul_(1 / len(y))
+        for l in reversed(range(len(self.layers))):
+            D, D_bias = self.gradients[l]
+            torch.mm(below[l].T, delta, out=D)
+            torch.sum(delta, 0, out=D_bias)
+            if l > 0:
+                delta = self.backward[name](delta @ self.layers[l][0].T, below[l])
+        return cost
+
+    def parameters(self):
+        return [(W.numpy().copy(), b.numpy().copy()) for W, b in self.layers]
+
+    @torch.inference_mode()
+    def predict(self, X):
+        a = torch.from_numpy(X)
+        for W, b in self.layers[:-1]:
+            a = self.forward[self.workload.activation](torch.addmm(b, a, W))
+        W, b = self.layers[-1]
+        z = torch.addmm(b, a, W)
+        return (z[:, 0] > 0 if self.workload.outputs == 1 else z.argmax(1)).numpy()

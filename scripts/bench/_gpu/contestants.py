@@ -16,6 +16,7 @@ from _contestants.workloads import (
     EPSILON,
     SEED,
     WORKLOADS,
+    Workload,
     examples,
     initial,
     orders,
@@ -23,14 +24,16 @@ from _contestants.workloads import (
 
 CONTESTANTS = {
     "gpunet": "Gpunet",
+    "gpunet, graphs": "GpunetGraphs",
     "gpunet, launched": "GpunetLaunched",
     "gpunet, plain": "GpunetPlain",
     "torch": "Torch",
     "JAX": "JAX",
     "torch.compile": "TorchCompile",
 }
-SINGLE = ["W1", "W2", "W3"]
-STACKS = {"72 of W1": 72, "1000 of W1": 1_000}
+SMALL = Workload("small", n=3_000, d=10, hidden=(16,), classes=3, batch=32)
+SINGLE = ["W1", "W2", "W3", "small"]
+STACKS = {"72 of W1": 72, "1000 of W1": 1_000, "1000 of small": 1_000}
 TINY = {"n": 700, "d": 10, "hidden": (16,)}
 """What a dry run makes of every workload."""
 
@@ -38,7 +41,7 @@ TINY = {"n": 700, "d": 10, "hidden": (16,)}
 def workload_of(name, *, dry):
     """Return a workload, and how many networks train on it; None for one."""
     networks = STACKS.get(name)
-    workload = WORKLOADS["W1" if networks else name]
+    workload = {**WORKLOADS, "small": SMALL}[name.rpartition(" of ")[2]]
     if networks:
         workload = dataclasses.replace(workload, n=3_000)
     if dry:
@@ -141,11 +144,19 @@ class Gpunet:
         return [(Theta.T, bias) for Theta, bias in split]
 
 
+class GpunetGraphs(Gpunet):
+    """The same with nothing on the chip: what that is worth for small networks."""
+
+    def backend_of(self, backend):
+        os.environ["GPUNET_ON_CHIP"] = "0"  # of this process
+        return backend
+
+
 class GpunetLaunched(Gpunet):
     """The same with each kernel started by itself: what the graphs are worth."""
 
     def backend_of(self, backend):
-        os.environ["GPUNET_GRAPHS"] = "0"  # of this process
+        os.environ["GPUNET_ON_CHIP"] = os.environ["GPUNET_GRAPHS"] = "0"  # of this process
         return backend
 
 
@@ -155,6 +166,7 @@ class GpunetPlain(Gpunet):
     def backend_of(self, backend):
         from gpunet.primitives import Primitives
 
+        os.environ["GPUNET_ON_CHIP"] = "0"
         backend.primitives = Primitives(backend.xp)  # of this process
         return backend
 

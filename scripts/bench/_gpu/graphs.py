@@ -10,7 +10,8 @@ from _gpu.contestants import Gpunet, workload_of
 
 AGREE = 1e-6
 """How far parameters may lie apart, relative to the largest: cuBLAS may choose otherwise under capture."""
-VARIABLE = "GPUNET_GRAPHS"
+GRAPHS = {"GPUNET_ON_CHIP": "0", "GPUNET_GRAPHS": "1"}
+LAUNCHES = {"GPUNET_ON_CHIP": "0", "GPUNET_GRAPHS": "0"}
 
 
 def counted(dot):
@@ -18,9 +19,18 @@ def counted(dot):
     return len(set(re.findall(r"graph_\d+_node_\d+", dot))), dot.count('shape="octagon"')
 
 
-def trained(name, switch, *, dry):
-    """Train three epochs on a workload; return parameters, a step's microseconds and the graphs' sizes."""
-    os.environ[VARIABLE] = switch
+def trained(name, switches, *, dry):
+    """Train three epochs on a workload; return the run and a step's microseconds."""
+    before = dict(os.environ)
+    os.environ.update(switches)
+    try:
+        return _trained(name, dry=dry)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _trained(name, *, dry):
     workload, networks = workload_of(name, dry=dry)
     run = Gpunet(workload, networks, "cpu" if dry else "cuda")
     run.begin()
@@ -28,18 +38,31 @@ def trained(name, switch, *, dry):
     start = time.perf_counter()
     run.train(1)
     microseconds = (time.perf_counter() - start) / workload.steps * 1e6
+    return run, microseconds
+
+
+def parameters(run):
+    """Return all parameters of a run, on the host."""
+    return run.backend.to_host(run.trained.theta)
+
+
+def sizes_of(run):
+    """Return how large the graphs are that a run trains with."""
     graphs = getattr(run.backend, "graphs", None)
     recordings = [] if graphs is None else [each.graph for each in graphs.recordings]
-    sizes = sorted(counted(graph.debug_dot_str()) for graph in recordings if graph is not None)
-    return run.backend.to_host(run.trained.theta), microseconds, sizes
+    return sorted(counted(graph.debug_dot_str()) for graph in recordings if graph is not None)
 
 
 def compare(names, *, dry):
     """Print a line for each workload; return whether all agree."""
-    before, agree = os.environ.get(VARIABLE), True
+    agree = True
     for name in names:
-        theta, with_graphs, sizes = trained(name, "1", dry=dry)
-        expected, launched, none = trained(name, "0", dry=dry)
+        run, with_graphs = trained(name, GRAPHS, dry=dry)
+        theta, sizes = parameters(run), sizes_of(run)
+        del run
+        run, launched = trained(name, LAUNCHES, dry=dry)
+        expected, none = parameters(run), sizes_of(run)
+        del run
         difference = np.max(np.abs(theta - expected)) / np.max(np.abs(expected))
         agree = agree and difference <= AGREE and (dry or (sizes != [] and none == []))
         parts = ", ".join(f"{kernels} kernels in {nodes} nodes" for nodes, kernels in sizes)
@@ -47,6 +70,4 @@ def compare(names, *, dry):
             f"{name}: {parts or 'no graphs'}; {with_graphs:.1f} microseconds a step, launched {launched:.1f}; "
             f"parameters lie {difference:.1e} apart"
         )
-    if before is None:
-        del os.environ[VARIABLE]
     return agree

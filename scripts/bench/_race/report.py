@@ -4,9 +4,11 @@ import json
 import math
 from dataclasses import dataclass
 
-from _contestants import REFERENCE, TRUTH
+from _contestants import PEERS, REFERENCE, TRUTH
 from rich.console import Console
 from rich.table import Table
+
+from _race.rounds import summary
 
 
 def number(value):
@@ -132,6 +134,31 @@ def describe(workload):
     )
 
 
+def beside_peers(results):
+    """Return gpunet on a library beside the fastest loop written by hand in it; None where nobody has run.
+
+    Parameters
+    ----------
+    results : list of dict
+        Of `measures.training`.
+    """
+    rows = []
+    for result in results:
+        known = result["rows"]
+        for name in filter(known.get, PEERS):
+            peers = {peer: known[peer]["median"] for peer in PEERS[name] if peer in known}
+            if not peers:
+                continue
+            fastest = min(peers, key=peers.get)
+            pair = {each: known[each]["trials"] for each in (name, fastest)}
+            row = summary(pair, fastest)[name]
+            cells = [number(row["median"]), fastest, number(peers[fastest]), f"{row['ratio']:.2f}"]
+            rows.append([name, result["title"], *cells])
+    header = ["", "workload", "µs a step", "fastest peer", "its µs", "× the peer"]
+    title = "Backends beside their own hand-written peers"
+    return Sheet(title, header, rows, []) if rows else None
+
+
 def climbed(ladder):
     """Return a ladder's table: seconds an epoch at each size, and the exponents."""
     named = [f"{name}, s" for name in ladder["curves"]]
@@ -159,11 +186,13 @@ def show(sheet):
 def sheets(report):
     """Return a report's tables."""
     ladders = [climbed(ladder) for ladder in report.get("ladders", [])]
-    return ladders + [
+    peers = beside_peers(report.get("training", []))
+    found = [
         Sheet.of(result, columns)
         for kind, columns in COLUMNS.items()
         for result in report.get(kind, [])
     ]
+    return ladders + ([] if peers is None else [peers]) + found
 
 
 def write(report, folder, name):
