@@ -49,6 +49,11 @@ class NumPyBackend(Backend):
         """Return values as an array; no copy where none is needed."""
         return np.asarray(values, dtype=dtype)
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """The host's."""
+        return 1, 0
+
     def to_host(self, array: Any) -> np.ndarray[Any, Any]:
         """Return the array itself."""
         return np.asarray(array)

@@ -45,7 +45,6 @@ class TorchBackend(Backend):
             raise BackendUnavailableError(
                 f"torch has no usable device {device!r} here ({reason}); its devices are {known}."
             ) from None
-        self.memory_errors = (MemoryError, torch.OutOfMemoryError)
         self.xp = xp
         self._torch = torch
         from .torch_primitives import TorchPrimitives  # imports torch
@@ -64,6 +63,13 @@ class TorchBackend(Backend):
                 values = values.copy()  # torch has no read-only tensors and no negative strides
             values = torch.from_numpy(values)
         return values.detach().to(device=self.device, dtype=wanted)
+
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """The host's or a CUDA device's."""
+        if self.device.type == "cuda":
+            return 2, self.device.index
+        return (1, 0) if self.device.type == "cpu" else None
 
     def to_host(self, array: Any) -> Any:
         """Return a NumPy array."""
@@ -92,6 +98,14 @@ class TorchBackend(Backend):
             return carry
 
         return epoch
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether memory was short; the processor's allocator has no type for it."""
+        return (
+            super().is_memory_error(error)
+            or isinstance(error, self._torch.OutOfMemoryError)
+            or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        )
 
     @classmethod
     def devices(cls) -> list[Device]:

@@ -106,8 +106,6 @@ class Backend:
         The command that installs it.
     types : tuple of str
         Top-level packages in which the library's array type may be defined.
-    memory_errors : tuple of exceptions
-        What is raised where memory is short.
     compiles_shapes : bool
         Whether `compile` takes long for every new shape.
     automatic : bool
@@ -126,7 +124,6 @@ class Backend:
     types: ClassVar[tuple[str, ...]]
     automatic: ClassVar[bool] = False
     compiles_shapes: ClassVar[bool] = False
-    memory_errors: tuple[type[Exception], ...] = (MemoryError,)
 
     xp: Namespace
     device: Any
@@ -142,6 +139,28 @@ class Backend:
     def asarray(self, values: Any, dtype: str | None = None) -> Array:
         """Return an array on this backend's device, from a NumPy array or one of its own."""
         raise NotImplementedError
+
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """The memory that arrays live in, as DLPack numbers it: (kind of device, which). None is no such memory."""
+        return None
+
+    def adopt(self, array: Any, owner: Backend) -> Array:
+        """Return an array of another library that lies in this very memory as this library's, without a copy.
+
+        An array in another memory, and one that its library won't share, is returned as it is.
+        """
+        here = self.memory
+        if (
+            here is None
+            or owner.memory != here
+            or tuple(map(int, array.__dlpack_device__())) != here
+        ):
+            return array
+        try:
+            return self.xp.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError, ValueError):  # read-only, a tape, a dtype
+            return array
 
     def to_host(self, array: Array) -> HostArray:
         """Return a NumPy array; waits for the device."""
@@ -169,6 +188,14 @@ class Backend:
             return carry
 
         return epoch
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether an error says that the device's memory is short."""
+        return isinstance(error, MemoryError)
+
+    def scales_losses(self, dtype: str) -> bool:
+        """Return whether products of this dtype round to float16, for which `gpunet.loss_scaling` is there."""
+        return False
 
     def stacking(self) -> Stacking:
         """Return how many networks are best trained as one: on a processor what its caches hold a few times over."""

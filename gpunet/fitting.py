@@ -12,7 +12,7 @@ from typing import Any
 
 from gpunet.examples import Border
 from gpunet.lbfgs import minimize
-from gpunet.network import hypothesis
+from gpunet.memory import hypothesis_within
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.primitives import example_share, mean_cost
 from gpunet.runs import Callback, EarlyStopping, Result
@@ -213,11 +213,11 @@ def evaluate(
     if rows is not None:
         y = primitives.gather(y, rows)
         weights = None if weights is None else primitives.gather(weights, rows)
-    _, h = hypothesis(architecture, theta, x, primitives, examples=rows)
+    _, h = hypothesis_within(border.backend, architecture, theta, x, examples=rows)
     values = {"score": score(xp, border.task, h, y, weights)}
     if held is not None:
         x, y, weights = held
-        z, h = hypothesis(architecture, theta, x, primitives)
+        z, h = hypothesis_within(border.backend, architecture, theta, x)
         each = architecture.loss.cost(xp, z, h, y, architecture.activations[-1])
         values["validation_cost"] = mean_cost(xp, each, example_share(xp, y, weights))
         values["validation_score"] = score(xp, border.task, h, y, weights)

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
+from gpunet.memory import (
+    PARTS,
+    cost_and_gradient_in_parts,
+    explained,
+    step_too_large,
+    with_less,
+)
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import LBFGS, Slots
 from gpunet.primitives import Primitives
@@ -21,6 +28,8 @@ from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result,
 from gpunet.sparse import SparseColumns
 from gpunet.training import Data, TrainingState
 from gpunet.typing import Array, HostArray
+
+_REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in minibatches."
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class CostStep:
     """
 
     architecture: Architecture
+    scale: float | None = None
+    in_parts: bool = False
 
     def __call__(
         self,
@@ -41,6 +52,18 @@ class CostStep:
     ) -> tuple[Array, Slots, Array]:
         theta, _, _ = carry
         x, y, weights, l2 = data
+        if self.in_parts:
+            J, gradient = cost_and_gradient_in_parts(
+                self.architecture,
+                theta,
+                x.shape[-1],
+                lambda start, stop: (x[..., start:stop], y[..., start:stop]),
+                primitives,
+                l2=l2,
+                weights=weights,
+                scale=self.scale,
+            )
+            return theta, (gradient,), J
         J, gradient = cost_and_gradient(
             self.architecture,
             theta,
@@ -49,6 +72,7 @@ class CostStep:
             primitives,
             l2=l2,
             weights=None if weights is None else primitives.whole(weights),
+            scale=self.scale,
         )
         return theta, (gradient,), J
 
@@ -74,7 +98,10 @@ def cost_function(
         Asked before each evaluation; True raises StopIteration.
     """
     x, *rest = data
-    xp, name, step = backend.xp, dtype_name(like), CostStep(architecture)
+    xp, name, n = backend.xp, dtype_name(like), x.shape[-1]
+    # 1/m is in δ, and taken out again: L-BFGS has no steps to leave out
+    scale = float(2 ** n.bit_length()) if backend.scales_losses(name) else None
+    step = CostStep(architecture, scale)
     if isinstance(x, SparseColumns):  # what decides on the host can't be compiled
         run = Backend.compile(backend, step)
         x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
@@ -83,12 +110,33 @@ def cost_function(
     data = (x, *rest)
     batches = (xp.arange(x.shape[-1], dtype=xp.int64, device=device(like))[None, :],)
     slots, J = (xp.zeros_like(like),), backend.asarray(0.0, name)
+    width = int(name.removeprefix("float")) // 8
+
+    def in_parts(theta: Array) -> Any:
+        nonlocal run
+        run = Backend.compile(backend, replace(step, in_parts=True))
+        return run((theta, (xp.zeros_like(theta),), 0.0), batches, data, lambda: False)
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
         nonlocal slots, J
         if stop():
             raise StopIteration
-        _, slots, J = run((backend.asarray(theta, name), slots, J), batches, data, lambda: False)
+        here = backend.asarray(theta, name)
+        with explained(
+            backend,
+            lambda: (
+                step_too_large(architecture, backend, n=n, m=n, n_slots=0, width=width) + _REMEDY
+            ),
+        ):
+            _, slots, J = with_less(
+                backend,
+                lambda: run((here, slots, J), batches, data, lambda: False),
+                lambda: in_parts(backend.asarray(theta, name)),
+                lambda: (
+                    f"L-BFGS takes all {n:,} examples at once, which didn't fit the memory of {backend.spec}: the "
+                    f"gradient is added up from {PARTS} parts, which gives the same and takes longer."
+                ),
+            )
         (gradient,) = slots
         told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")
         return float(told[-1]), told[:-1]

@@ -18,12 +18,12 @@ from gpunet.fitting import fit, report
 from gpunet.gradient_check import LayerCheck, check_gradient
 from gpunet.initializers import Initializer
 from gpunet.losses import Loss
+from gpunet.memory import hypothesis_within
 from gpunet.network import (
     Architecture,
     cost,
     cost_and_gradient,
     gradient_by_example,
-    hypothesis,
     propagate,
 )
 from gpunet.optimizers import LBFGS, Optimizer
@@ -273,12 +273,16 @@ class Network:
             return border.leave(xp.matrix_transpose(columns), host)
 
         if not every_layer:
-            return leave(hypothesis(self.architecture, self.theta, x, self.backend.primitives)[1])
+            return leave(self._hypothesis(x))
         z, a = {}, {1: leave(x)}
         states = propagate(self.architecture, self.theta, x, self.backend.primitives)
         for l, (z_l, a_l) in enumerate(states, start=2):
             z[l], a[l] = leave(z_l), leave(a_l)
         return Propagation(a[len(a)], z, a)
+
+    def _hypothesis(self, x: Array) -> Array:
+        """Return h_Θ(x) (K, m) of x (s_1, m)."""
+        return hypothesis_within(self.backend, self.architecture, self.theta, x)[1]
 
     def _enter(self, X: Any, Y: Any, l2: float, sample_weight: Any) -> tuple[bool, Any]:
         """Return whether the data is on the host, and x, y, weights, λ on the device."""
@@ -511,8 +515,7 @@ class Network:
             shape (m, K), or (m,) for one output.
         """
         border, host, xp = self._border, self._border.is_host(X), self.backend.xp
-        _, h = hypothesis(self.architecture, self.theta, border.columns(X), self.backend.primitives)
-        decided = decide(xp, self.task, h)
+        decided = decide(xp, self.task, self._hypothesis(border.columns(X)))
         if decided.ndim == 2:
             decided = decided[0, :] if decided.shape[0] == 1 else xp.matrix_transpose(decided)
         if self.task in ("binary", "multilabel"):
@@ -523,8 +526,7 @@ class Network:
     def score(self, X: Any, Y: Any, *, sample_weight: Any = None) -> Any:
         """Return the share of right decisions, or R² for a regression. Parameters as for `cost`."""
         host, (x, y, weights, _) = self._enter(X, Y, 0.0, sample_weight)
-        _, h = hypothesis(self.architecture, self.theta, x, self.backend.primitives)
-        value = score(self.backend.xp, self.task, h, y, weights)
+        value = score(self.backend.xp, self.task, self._hypothesis(x), y, weights)
         return float(self.backend.to_host(value)) if host else value
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -226,7 +226,7 @@ def cost(
     J = mean_cost(xp, each, example_share(xp, x, weights))
     if l2 is not None:
         n = architecture.n_weights
-        J = J + _l2_factor(xp, l2, x, weights) * primitives.half_square(theta[..., :n])
+        J = J + l2_factor(xp, l2, x, weights) * primitives.half_square(theta[..., :n])
     return J
 
 
@@ -242,6 +242,7 @@ def cost_and_gradient(
     total: float | None = None,
     dropout: tuple[Array | float, ...] = (),
     key: Array | None = None,
+    scale: Array | float | None = None,
 ) -> tuple[Array, Array]:
     """Return J(Θ), shape (...), and ∂J/∂θ, shape (..., P), by backpropagation.
 
@@ -256,6 +257,8 @@ def cost_and_gradient(
         The share of each hidden layer's units that is dropped; () drops none.
     key : int64 array of shape (...), optional
         Which of them: see `gpunet.dropout.keep`.
+    scale : float, or array of shape (..., 1), optional
+        A power of 2 by which every δ is larger on its way down: see `gpunet.loss_scaling`. The gradient isn't.
     """
     xp, layers = primitives.xp, architecture.layers
     thetas = primitives.split(architecture, theta)
@@ -271,6 +274,8 @@ def cost_and_gradient(
     J, delta = primitives.output(
         xp.matmul(Theta, below), bias, layers[-1].activation, architecture.loss, y, weights, total
     )
+    if scale is not None:
+        delta *= scale if isinstance(scale, float) else scale[..., None]
 
     # backward: D of each layer, then δ of the layer below
     D = [primitives.layer_gradient(architecture, len(hidden), delta, below)]
@@ -283,10 +288,12 @@ def cost_and_gradient(
         D.append(primitives.layer_gradient(architecture, l, delta, below))
     D.reverse()
     gradient = primitives.unroll(architecture, D)
+    if scale is not None:
+        gradient *= 1.0 / scale
 
     if l2 is not None:
         n = architecture.n_weights
-        factor = l2 / total if total is not None else _l2_factor(xp, l2, x, weights)
+        factor = l2 / total if total is not None else l2_factor(xp, l2, x, weights)
         J = J + factor * primitives.half_square(theta[..., :n])
         column = factor if isinstance(factor, float) else factor[..., None]
         gradient = primitives.decay(gradient, theta, column, n)
@@ -340,7 +347,7 @@ def gradient_by_example(
     ]
 
 
-def _l2_factor(xp: Namespace, l2: Array | float, x: Array, weights: Array | None) -> Array | float:
+def l2_factor(xp: Namespace, l2: Array | float, x: Array, weights: Array | None) -> Array | float:
     """Return λ/W, shape (...); 0 where all weights are 0, as in a minibatch of examples that don't count."""
     if weights is None:
         return l2 / x.shape[-1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gpunet.activations import Activation
 from gpunet.dropout import keep
+from gpunet.loss_scaling import Scale, after
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.sparse import SparseColumns
@@ -176,6 +177,31 @@ class Primitives:
     ) -> tuple[Array, Slots]:
         """Return θ and the optimizer's memory after one step; consumes all but the rates."""
         return optimizer.update(self.xp, theta, gradient, slots, *rates)
+
+    def update_where(
+        self,
+        good: Array,
+        optimizer: Optimizer,
+        theta: Array,
+        gradient: Array,
+        slots: Slots,
+        *rates: Array,
+    ) -> tuple[Array, Slots]:
+        """Return what `update` does for networks that are ``good`` (..., 1), and the others' θ and memory as they were.
+
+        Consumes all but ``good`` and the rates.
+        """
+        xp = self.xp
+        before = [xp.asarray(array, copy=True) for array in (theta, *slots)]
+        theta, slots = self.update(optimizer, theta, gradient, slots, *rates)
+        theta, *kept = (
+            xp.where(good, new, old) for new, old in zip((theta, *slots), before, strict=True)
+        )
+        return theta, tuple(kept)
+
+    def rescale(self, scale: Scale, good: Array) -> Scale:
+        """Return the losses' scale after a step that was ``good``, (..., 1), or wasn't; consumes it."""
+        return after(self.xp, scale, good)
 
 
 def example_share(

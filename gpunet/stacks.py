@@ -18,9 +18,16 @@ from typing import Any, TypeVar
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
+from gpunet.loss_scaling import start as first_scale
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer
-from gpunet.training import LearningRate, Settings, TrainingStep, of_each
+from gpunet.training import (
+    Carry,
+    LearningRate,
+    Settings,
+    TrainingStep,
+    of_each,
+)
 from gpunet.typing import Array, HostArray
 
 T = TypeVar("T")
@@ -140,7 +147,11 @@ class Stack:
         if any(member.weights is not first.weights for member in members):
             self._weights = xp.stack([member.weights for member in members])
         drops = first.dropout if any(first.dropout) else ()
-        self._run = backend.compile(TrainingStep(architecture, rules[0], drops, first.clip))
+        scaled = backend.scales_losses(dtype_name(self.theta))
+        self._scale = first_scale(xp, self.theta) if scaled else None
+        self._run = backend.compile(
+            TrainingStep(architecture, rules[0], drops, first.clip, scaled=scaled)
+        )
 
     def _settings(self) -> Settings:
         """Return the members' own numbers where they differ."""
@@ -176,10 +187,13 @@ class Stack:
         if any(self.members[0].dropout):
             rates = (self._keys(numbers), *rates)
         data = (self._x, self._y, self._weights, self._l2, self._own)
-        carry = (self.theta, self.slots, self._like([0.0] * len(self.members)))
+        carry: Carry = (self.theta, self.slots, self._like([0.0] * len(self.members)))
+        if self._scale is not None:
+            carry = (*carry, self._scale)
         for batches in self._batches(self._order(), rates):
             carry = self._run(carry, batches, data, stop)
-        self.theta, self.slots, total = carry
+        self.theta, self.slots, total, *more = carry
+        self._scale = more[0] if more else None
         self.step += self.steps
         return total / self.n
 
@@ -246,6 +260,9 @@ class Stack:
         self._lanes, self._lane = _distinct([self._lanes[self._lane[k]] for k in members])
         self._rules, self._rule = _distinct([self._rules[self._rule[k]] for k in members])
         self.theta, self.slots = part(self.theta), tuple(part(slot) for slot in self.slots)
+        if self._scale is not None:
+            factor, steps = self._scale
+            self._scale = part(factor), part(steps)
         if not isinstance(self._l2, float):
             self._l2 = part(self._l2)
         if self._weights is not None and self._weights.ndim > 1:

@@ -16,6 +16,15 @@ from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
+from gpunet.loss_scaling import Scale, finite
+from gpunet.loss_scaling import start as first_scale
+from gpunet.memory import (
+    PARTS,
+    cost_and_gradient_in_parts,
+    explained,
+    step_too_large,
+    with_less,
+)
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
@@ -25,6 +34,9 @@ from gpunet.typing import Array, HostArray, Namespace
 
 Data = tuple[Array, Array, Array | None, Array | float | None]
 """x (s_1, n), y (K, n), sample weights (n,) or None, λ or None."""
+
+Carry = tuple[Array, Slots, Array] | tuple[Array, Slots, Array, Scale]
+"""θ (..., P), the optimizer's memory, Σ cost · examples (...), and the losses' scale for a step with ``scaled``."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
@@ -45,6 +57,9 @@ class TrainingStep:
 
     The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
     it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
+    With ``in_parts`` its gradient is added up part by part, for short memory (and without dropout, which draws for a
+    whole minibatch). With ``scaled`` δ is kept within float16's range, and a step that leaves it is left out: see
+    `gpunet.loss_scaling`.
     """
 
     architecture: Architecture
@@ -52,15 +67,18 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float | None = None
     whole: bool = False
+    in_parts: bool = False
+    scaled: bool = False
 
     def __call__(
         self,
         primitives: Primitives,
-        carry: tuple[Array, Slots, Array],
+        carry: Carry,
         batch: tuple[Array, ...],
         data: Data | tuple[Any, ...],
-    ) -> tuple[Array, Slots, Array]:
-        theta, slots, total = carry
+    ) -> Carry:
+        theta, slots, total, *more_state = carry
+        scale: Scale | None = more_state[0] if self.scaled else None
         examples, *rates = batch
         key = rates.pop(0) if self.dropout else None
         x, y, weights, l2, *more = data
@@ -71,23 +89,55 @@ class TrainingStep:
         m = examples.shape[-1]
         if self.whole and l2 is not None:
             l2 = l2 * m
-        cost, gradient = cost_and_gradient(
-            self.architecture,
-            theta,
-            primitives.gather(x, examples),
-            primitives.gather(y, examples),
-            primitives,
-            l2=l2,
-            weights=None if weights is None else primitives.gather_weights(weights, examples),
-            total=m if self.whole else None,
-            dropout=own.get("dropout", self.dropout),
-            key=key,
-        )
+        total_weight = m if self.whole else None
+
+        def gathered(examples: Array) -> tuple[Array, Array]:
+            return primitives.gather(x, examples), primitives.gather(y, examples)
+
+        if weights is not None:
+            weights = primitives.gather_weights(weights, examples)
+        if self.in_parts:
+            cost, gradient = cost_and_gradient_in_parts(
+                self.architecture,
+                theta,
+                m,
+                lambda start, stop: gathered(examples[..., start:stop]),
+                primitives,
+                l2=l2,
+                weights=weights,
+                total=total_weight,
+                scale=None if scale is None else scale[0],
+            )
+        else:
+            cost, gradient = cost_and_gradient(
+                self.architecture,
+                theta,
+                *gathered(examples),
+                primitives,
+                l2=l2,
+                weights=weights,
+                total=total_weight,
+                dropout=own.get("dropout", self.dropout),
+                key=key,
+                scale=None if scale is None else scale[0],
+            )
+        if scale is not None:
+            good = finite(primitives.xp, gradient)
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
-        theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
         total = total + cost * m
-        return theta, slots, total
+        if scale is None:
+            theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
+            return theta, slots, total
+        theta, slots = primitives.update_where(good, optimizer, theta, gradient, slots, *rates)
+        return theta, slots, total, primitives.rescale(scale, good)
+
+
+def _copied(xp: Namespace, tree: Any) -> Any:
+    """Return a copy of arrays in tuples."""
+    if isinstance(tree, tuple):
+        return tuple(_copied(xp, part) for part in tree)
+    return xp.asarray(tree, copy=True)
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -134,6 +184,8 @@ class TrainingState:
         Draws the shuffles; ``random.get_state()`` is plain data.
     slots : tuple of array
         The optimizer's memory; None before the first step.
+    scale : tuple of array, optional
+        The losses', where they are scaled: see `gpunet.loss_scaling`.
     order : NumPy array of int, shape (n,)
         The last epoch's order: each shuffle shuffles it again, as scikit-learn does.
     step, epoch : int
@@ -145,6 +197,7 @@ class TrainingState:
     theta: Array
     random: Any
     slots: Slots | None = None
+    scale: Scale | None = None
     order: HostArray | None = None
     step: int = 0
     epoch: int = 0
@@ -196,11 +249,20 @@ class Epochs:
         self._backend, self._optimizer = backend, optimizer
         self._rows, self._shuffle = rows, shuffle
         self._drops = any(dropout)
-        step = TrainingStep(architecture, optimizer, dropout if self._drops else (), clip, whole)
+        drops = dropout if self._drops else ()
+        step = TrainingStep(
+            architecture,
+            optimizer,
+            drops,
+            clip,
+            whole,
+            scaled=backend.scales_losses(dtype_name(data[1])),
+        )
         if isinstance(data[0], SparseColumns):  # gathered on the host, which can't be compiled
             self._run = Backend.compile(backend, step)
         else:
             self._run = backend.compile(step)
+        self._step, self._fits = step, False
 
     def run(
         self,
@@ -229,13 +291,61 @@ class Epochs:
                 state.seed = int(state.random.randint(2**31 - 1))
             keys = [key_of(state.seed, number) for number in numbers]
             rates = (self._backend.asarray(keys, "int64"), *rates)
-        carry = (theta, state.slots, self._like(0.0, theta))
-        for batches in self._batches(self._order(state), rates):
-            carry = self._run(carry, batches, self._data, stop)
-        state.theta, state.slots, total = carry
+        carry: Carry = (theta, state.slots, self._like(0.0, theta))
+        if self._step.scaled:
+            scale = state.scale or first_scale(self._backend.xp, theta)
+            carry = (theta, state.slots, self._like(0.0, theta), scale)
+        batches = self._batches(self._order(state), rates)
+        with explained(self._backend, lambda: self._too_large(theta)):
+            state.theta, state.slots, total, *more = self._taken(carry, batches, stop)
+        state.scale = more[0] if more else None
         state.step += self.steps
         state.epoch += 1
         return total / self.n
+
+    def _taken(
+        self, carry: Carry, batches: list[tuple[Array, ...]], stop: Callable[[], bool]
+    ) -> Carry:
+        """Return what the steps make of the carry, which they consume.
+
+        Where the memory is short for a run's first epoch, its steps are taken in parts from then on.
+        """
+
+        def taken(carry: Carry) -> Carry:
+            for part in batches:
+                carry = self._run(carry, part, self._data, stop)
+            return carry
+
+        if self._fits or self._drops or self.batch_size == 1:
+            return taken(carry)
+        self._fits = True  # what memory there was for once, there is again
+        before = _copied(self._backend.xp, carry)
+
+        def in_parts() -> Carry:
+            self._run = Backend.compile(self._backend, replace(self._step, in_parts=True))
+            return taken(before)
+
+        return with_less(
+            self._backend,
+            lambda: taken(carry),
+            in_parts,
+            lambda: (
+                f"A minibatch of {self.batch_size:,} examples didn't fit the memory of {self._backend.spec}: its "
+                f"gradient is added up from {PARTS} parts, which gives the same and takes longer. A smaller batch_size "
+                "would fit."
+            ),
+        )
+
+    def _too_large(self, theta: Array) -> str:
+        """Return what to say where memory is short in spite of that."""
+        width = int(dtype_name(theta).removeprefix("float")) // 8
+        words = step_too_large(
+            self._step.architecture, self._backend, n=self._data[0].shape[-1], m=self.batch_size,
+            n_slots=self._optimizer.n_slots, width=width,
+        )  # fmt: skip
+        if self._drops:
+            words += " Dropout draws for a whole minibatch, so that it can't be divided."
+        return words
 
     def _like(self, numbers: Any, theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""

@@ -5,6 +5,7 @@
 
 import dataclasses
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def strictest():
     array_api_strict.set_array_api_strict_flags(
         boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_old_programs():
+    """Free what JAX has compiled for a file's shapes, of which it keeps gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ inline bool run_block(bool backwards)
 template <class T> struct Code;
 template <> struct Code<float> { static std::string of() { return "f4"; } };
 template <> struct Code<double> { static std::string of() { return "f8"; } };
+template <> struct Code<bool> { static std::string of() { return "b1"; } };
 template <> struct Code<int> { static std::string of() { return "i4"; } };
 template <> struct Code<unsigned> { static std::string of() { return "u4"; } };
 template <> struct Code<long long> { static std::string of() { return "i8"; } };

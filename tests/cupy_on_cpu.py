@@ -133,11 +133,13 @@ class CuPyOnCPU:
         self.log, self.waits, self.streams, self.graphs = [], [], [], []
         self.broken, self.captured, self.captures = False, (set(), []), 0
         self.current = [Stream(self)]
-        self.allocators = [Pool().malloc]
+        self.pool = Pool()
+        self.allocators = [self.pool.malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=Pool,
             get_current_stream=lambda: self.current[-1], using_allocator=self.using_allocator,
+            set_allocator=not_ours,
         )  # fmt: skip
 
     def __getattr__(self, name):
@@ -147,7 +149,12 @@ class CuPyOnCPU:
         """Return an array on the device; from the host, which is no way under capture."""
         if not isinstance(values, DeviceArray):
             self.refuse_capture("a copy from the host")
-        return np.array(plain(values), dtype=dtype).view(self.ndarray)
+        made = np.array(plain(values), dtype=dtype)
+        self.allocators[-1].__self__.hold(made)
+        return made.view(self.ndarray)
+
+    def get_default_memory_pool(self):
+        return self.pool
 
     def asnumpy(self, array):
         self.refuse_capture("a copy to the host")
@@ -168,8 +175,10 @@ class CuPyOnCPU:
 
     def empty(self, shape, dtype=None):
         """Return memory full of NaN, or of numbers that are no index."""
-        made = np.empty(shape, dtype).view(self.ndarray)
-        self.allocators[-1](made.nbytes)
+        memory = np.empty(shape, dtype)
+        self.allocators[-1](memory.nbytes)
+        self.allocators[-1].__self__.hold(memory)
+        made = memory.view(self.ndarray)
         ruin(plain(made))
         if self.current[-1].noted is not None:
             assert len(self.allocators) > 1, "a graph's memory goes to whoever asks next"
@@ -232,11 +241,31 @@ class Memory:
         self.ptr = size  # enough for a name
 
 
+def not_ours(*_):
+    raise AssertionError("memory that other libraries use, too, isn't gpunet's to manage")
+
+
 class Pool:
     """A memory pool."""
 
+    free_all_blocks = set_limit = not_ours
+
+    def __init__(self):
+        self.used = 0
+
+    def used_bytes(self):
+        return self.used
+
     def malloc(self, size):
         """Allow it; where the memory is, NumPy says."""
+
+    def hold(self, memory):
+        """Count an array for as long as it or a view of it lives."""
+        self.used += memory.nbytes
+        weakref.finalize(memory, self._release, memory.nbytes)
+
+    def _release(self, size):
+        self.used -= size
 
 
 class Namespace:
@@ -273,7 +302,11 @@ class CuBLAS:
     """
 
     ComputeType = SimpleNamespace(
-        COMPUTE_32F=68, COMPUTE_32F_FAST_TF32=77, COMPUTE_32F_FAST_16BF=75, COMPUTE_64F=70
+        COMPUTE_32F=68,
+        COMPUTE_32F_FAST_16F=74,
+        COMPUTE_32F_FAST_TF32=77,
+        COMPUTE_32F_FAST_16BF=75,
+        COMPUTE_64F=70,
     )
     GemmAlgo = SimpleNamespace(DFALT=-1)
 
@@ -317,7 +350,14 @@ class CuBLAS:
         C = by_columns(c, dtype, (m, n), (ldc, c_step), networks)
         A, B = (A if ta == 0 else A.swapaxes(-1, -2)), (B if tb == 0 else B.swapaxes(-1, -2))
         self.calls.append((m, n, k, networks, compute))
-        self._cupy.launch("gemm", lambda: np.copyto(C, np.matmul(A, B)), [C])
+        rounded = in_half if compute == self.ComputeType.COMPUTE_32F_FAST_16F else np.asarray
+        self._cupy.launch("gemm", lambda: np.copyto(C, np.matmul(rounded(A), rounded(B))), [C])
+
+
+def in_half(array):
+    """Return numbers as float16 has them: none is over 65,504, none between 0 and 2⁻²⁴."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(array.dtype)
 
 
 def number_at(address, dtype):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gpunet.backends.cupy.graphs import Graphs
 from gpunet.backends.cupy.primitives import CuPyPrimitives
-from gpunet.backends.cupy.products import Capturable, Products
+from gpunet.backends.cupy.products import Capturable, Products, precision
 from gpunet.backends.numpy import NumPyBackend
 
 from gpunet import activations, losses, optimizers
@@ -69,6 +69,9 @@ class StandIn(NumPyBackend):
 
     def to_host(self, array):
         return self.cupy.asnumpy(array)
+
+    def scales_losses(self, dtype):
+        return dtype == "float32" and precision() == "float16"
 
 
 @dataclass
@@ -168,17 +171,19 @@ def test_kernels_are_captured_as_everything_else(launch, name):
 
 
 @pytest.mark.parametrize(("hidden", "nodes"), [((8,), 23), ((8, 7), 29)])
-def test_how_many_kernels_a_step_starts(launch, hidden, nodes):
+@pytest.mark.parametrize(("products", "more"), [("float32", 0), ("float16", 6)])
+def test_how_many_kernels_a_step_starts(launch, hidden, nodes, products, more, monkeypatch):  # noqa: PLR0917  # a table
     """docs/gpu.md tells it: ReLU, softmax, Adam and λ."""
+    monkeypatch.setenv("GPUNET_PRODUCTS", products)
     backend = StandIn(launch=launch)
     sizes = (5, *hidden, 3)
     layers = (RELU,) * len(hidden) + (activations.Softmax(),)
     architecture = Architecture(sizes, layers, CROSS_ENTROPY)
-    x, y = (backend.asarray(np.ones((n, 48))) for n in (5, 3))
+    x, y = (backend.asarray(np.ones((n, 48)), "float32") for n in (5, 3))
     epochs = Epochs(architecture, (x, y, None, 0.1), backend=backend, optimizer=ADAM, batch_size=16)
-    theta = backend.asarray(np.ones(architecture.n_parameters))
+    theta = backend.asarray(np.ones(architecture.n_parameters), "float32")
     epochs.run(TrainingState(theta, np.random.RandomState(0)), rate)
-    assert len(backend.cupy.graphs[0].noted) == nodes
+    assert len(backend.cupy.graphs[0].noted) == nodes + more
 
 
 def test_kernels_in_a_stack_write_gradients_where_they_belong(launch):

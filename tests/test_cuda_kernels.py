@@ -361,6 +361,33 @@ class TestTheReferenceComputes:
         check(place.both("activate", z, bias, activations.ReLU()), "float64", 0)
 
 
+@LEADING
+@pytest.mark.parametrize("optimizer", [optimizers.Adam(), optimizers.Momentum()], ids=repr)
+def test_networks_whose_step_is_no_good_stay_as_they_are(place, optimizer, leading, dtype):
+    theta, gradient = numbers((*leading, 19), dtype), numbers((*leading, 19), dtype, seed=1)
+    slots = tuple(numbers((*leading, 19), dtype, seed=2) ** 2 for _ in range(optimizer.n_slots))
+    rates = [np.array(rate, dtype) for rate in optimizer.rates(3, 0.1)]
+    good = np.array([[True], [False], [True]]) if leading else np.array([False])
+    gradient[~np.broadcast_to(good, gradient.shape)] = np.nan
+    pair = place.both("update_where", good, optimizer, theta, gradient, slots, *rates)
+    assert len(place.launched) == 1
+    check(pair, dtype, 0)
+    for kept, before in zip(pair[0], (theta, *slots), strict=True):
+        np.testing.assert_array_equal(kept[~good[..., 0]], before[~good[..., 0]])
+        assert not np.isnan(kept).any()
+
+
+@LEADING
+def test_the_losses_scale_after_a_step(place, leading, dtype):
+    factor = np.array([8.0, 8.0, 8.0, 2.0**24, 2.0**-24, 8.0], dtype)[:, None]
+    steps = np.array([5.0, 1999.0, 1999.0, 1999.0, 0.0, np.nan], dtype)[:, None]
+    good = np.array([True, True, False, True, False, True])[:, None]
+    if not leading:
+        factor, steps, good = factor[1], steps[1], good[1]
+    check(place.both("rescale", (factor, steps), good), dtype, 0)
+    assert len(place.launched) == 1
+
+
 def test_kernels_go_round_where_a_grid_is_too_small(place, dtype, monkeypatch):
     """A grid has 65,535 rows at most; a stack may have more networks."""
     monkeypatch.setattr("gpunet.backends.cupy.primitives._ROWS", 2)

@@ -25,11 +25,13 @@ spec.loader.exec_module(cupy_on_cpu)
 
 
 class Rounding(NumPyBackend):
-    """NumPy, with products of numbers that keep so many of float32's 23 bits."""
+    """NumPy, with products of numbers that keep so many of float32's 23 bits, or of float16's."""
+
+    half = "half"
 
     def __init__(self, bits):
         super().__init__()
-        self.dropped, self.xp = 23 - bits, Capturable(numpy_xp, np, self)
+        self.bits, self.xp = bits, Capturable(numpy_xp, np, self)
         self.primitives = Primitives(self.xp)
 
     compile = Backend.compile
@@ -39,11 +41,18 @@ class Rounding(NumPyBackend):
 
     def rounded(self, array):
         """Return numbers rounded to the nearest, ties to even."""
-        if self.dropped == 0:
+        if self.bits == self.half:
+            with np.errstate(over="ignore"):
+                return array.astype(np.float16).astype(np.float32)
+        dropped = 23 - self.bits
+        if dropped == 0:
             return array
         bits = np.ascontiguousarray(array).view(np.uint32)
-        half = np.uint32(2 ** (self.dropped - 1) - 1) + ((bits >> self.dropped) & 1)
-        return ((bits + half) >> self.dropped << self.dropped).view(np.float32)
+        half = np.uint32(2 ** (dropped - 1) - 1) + ((bits >> dropped) & 1)
+        return ((bits + half) >> dropped << dropped).view(np.float32)
+
+    def scales_losses(self, dtype):
+        return self.bits == self.half
 
 
 @pytest.fixture
@@ -211,7 +220,8 @@ def test_the_rest_is_cupys(cupy, cublas, left, right):
 
 class TestPrecision:
     @pytest.mark.parametrize(
-        ("name", "compute"), [("", 68), ("float32", 68), ("TF32", 77), ("bfloat16", 75)]
+        ("name", "compute"),
+        [("", 68), ("float32", 68), ("TF32", 77), ("bfloat16", 75), ("float16", 74)],
     )
     def test_of_float32_is_the_users_choice(self, cupy, cublas, monkeypatch, name, compute):
         monkeypatch.setenv("GPUNET_PRODUCTS", name)
@@ -222,12 +232,16 @@ class TestPrecision:
         assert [call[-1] for call in cublas.calls] == [compute, 70]  # double precision stays so
 
     def test_an_unknown_one_is_told(self, cupy, cublas, monkeypatch):
-        monkeypatch.setenv("GPUNET_PRODUCTS", "float16")
+        monkeypatch.setenv("GPUNET_PRODUCTS", "float8")
         single = cupy.asarray(numbers(4, 4), "float32")
-        with pytest.raises(ValueError, match="one of float32, tf32, bfloat16, not 'float16'"):
+        with pytest.raises(
+            ValueError, match="one of float32, tf32, bfloat16, float16, not 'float8'"
+        ):
             Products(cupy, cublas).matmul(single, single)
 
-    @pytest.mark.parametrize(("bits", "name"), [(10, "tf32"), (7, "bfloat16")])
+    @pytest.mark.parametrize(
+        ("bits", "name"), [(10, "tf32"), (7, "bfloat16"), (Rounding.half, "float16")]
+    )
     def test_operands_that_are_rounded_learn_digits_as_well(self, bits, name):
         """Rounded on the processor to so many bits: within half a point, as an average over seeds."""
         X, y = load_digits(return_X_y=True)
@@ -246,6 +260,14 @@ class TestPrecision:
             points.append(100.0 * np.mean(scores))
         assert abs(points[0] - points[1]) <= 0.5, points
         assert points[1] > 85.0  # of 1,000 examples, in 25 epochs
+
+    def test_what_float16_cannot_hold_is_never_cut_off(self, place, monkeypatch):
+        """A cut number would be wrong and finite, and so unseen: it is infinite, or as good as float32's."""
+        monkeypatch.setenv("GPUNET_PRODUCTS", "float16")
+        matmul, to, back = place
+        left, right = np.full((64, 64), 1e5, "float32"), np.eye(64, dtype="float32")
+        product = np.diag(back(matmul(to(left), to(right))))
+        assert np.all(np.isnan(product) | np.isinf(product) | (np.abs(product - 1e5) < 100.0))
 
     def test_the_names_are_those_of_nvidias_bindings(self):
         cublas = pytest.importorskip("nvmath.bindings.cublas", reason="nvmath-python is missing")

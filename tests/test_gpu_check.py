@@ -81,6 +81,20 @@ def test_the_chip_is_compared_with_graphs():
     assert done.stdout.count("parameters lie 0.0e+00 apart") == 5
 
 
+def test_a_thousand_fits_are_looked_at():
+    done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("10 fits have left ")
+
+
+def test_precisions_are_compared():
+    """On the processor all are float32: the comparison itself works."""
+    done = run(SCRIPTS / "gpu-check", "--inside", "precision", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == ["float32", "tf32", "bfloat16", "float16"]
+
+
 DOT = """digraph dot {
 subgraph cluster_1 {
 label="graph_1" graph[style="dashed"];

@@ -53,10 +53,10 @@ def test_the_rooms_for_people_import_numpy_at_most(path):
 RANK = [
     {"typing"},
     {"activations"},
-    {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout"},
+    {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout", "loss_scaling"},
     {"primitives"},
     {"network", "scores", "backend"},
-    {"runs", "description", "gradient_check"},
+    {"runs", "description", "gradient_check", "memory"},
     {"training", "examples", "progress"},
     {"lbfgs", "stacks"},
     {"fitting"},

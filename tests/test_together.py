@@ -295,7 +295,7 @@ def test_stacks_that_dont_fit_the_memory_are_divided(fits, monkeypatch, alone):
     monkeypatch.setattr(StackedFit, "run", short)
     grid = {"alpha": [1e-4, 1e-3, 1e-2], "random_state": [0, np.random.RandomState(3)]}
     jobs = jobs_of(MLPClassifier(**SMALL), grid, folds=FOLDS[:1])
-    with pytest.warns(ResourceWarning, match="A stack of 3 networks didn.t fit the memory"):
+    with pytest.warns(RuntimeWarning, match="A stack of 3 networks didn.t fit the memory"):
         fit_all(jobs, stack_size=6)
     assert not alone
     check_each(jobs)
@@ -307,7 +307,7 @@ def test_a_network_that_doesnt_fit_the_memory_is_named(monkeypatch):
 
     monkeypatch.setattr(StackedFit, "run", short)
     jobs = jobs_of(MLPClassifier(**SMALL), {"alpha": [1e-4, 1e-3]}, folds=FOLDS[:1])
-    with pytest.warns(ResourceWarning):
+    with pytest.warns(RuntimeWarning):
         fit_all(jobs)
     for job in jobs:
         assert isinstance(job.error, MemoryError)

@@ -23,6 +23,10 @@ from gpunet.backend import (
     get_backend,
 )
 
+from .products import precision
+
+_MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
+
 
 class CuPyBackend(Backend):
     """CuPy; data stays on its device until a result is asked for on the host."""
@@ -60,6 +64,7 @@ class CuPyBackend(Backend):
             self.xp, problem = xp, error
         else:
             self.xp = Capturable(xp, cupy, Products(cupy, cublas))
+        self._rounds = problem is None
         self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
         self.graphs = Graphs(cupy, problem)
         self.on_chip = on_device(cupy, self._device)
@@ -68,6 +73,11 @@ class CuPyBackend(Backend):
         """Return an array on this device."""
         with self._device:
             return self._cupy.asarray(values, dtype=dtype)
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """The device's."""
+        return 2, int(self.device)
 
     def to_host(self, array: Any) -> Any:
         """Return a NumPy array; waits for the device."""
@@ -88,6 +98,14 @@ class CuPyBackend(Backend):
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
         return Stacking(int(self._device.mem_info[1]) // 8)
+
+    def scales_losses(self, dtype: str) -> bool:
+        """Return whether float32 is multiplied as ``GPUNET_PRODUCTS=float16`` has it."""
+        return dtype == "float32" and self._rounds and precision() == "float16"
+
+    def is_memory_error(self, error: Exception) -> bool:
+        """Return whether memory was short: CuPy's pool has a MemoryError for it, CUDA and cuBLAS have codes."""
+        return super().is_memory_error(error) or any(code in str(error) for code in _MEMORY_CODES)
 
     @classmethod
     def probe(cls) -> str | None:

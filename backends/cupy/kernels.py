@@ -80,6 +80,7 @@ def names() -> list[str]:
         *(f"output<{{}}, {loss.__name__}>" for loss in OUTPUTS),
         "drop<{}>",
         "decay<{}>",
+        "rescale<{}>",
         *(f"update<{{}}, {rule.__name__}>" for rule in RULES),
     ]
     return [template.format(T) for T in TYPES.values() for template in templates]

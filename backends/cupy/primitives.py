@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.activations import Activation, Identity, Maxout, Softmax
+from gpunet.loss_scaling import LARGEST, PATIENCE, SMALLEST, Scale
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
@@ -223,14 +224,55 @@ class CuPyPrimitives(Primitives):
         self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, *rates: Array
     ) -> tuple[Array, Slots]:
         """Return θ and the optimizer's memory after one step, from one kernel over all of them."""
+        if self._updated(None, optimizer, theta, gradient, slots, *rates):
+            return theta, slots
+        return super().update(optimizer, theta, gradient, slots, *rates)
+
+    def update_where(
+        self,
+        good: Array,
+        optimizer: Optimizer,
+        theta: Array,
+        gradient: Array,
+        slots: Slots,
+        *rates: Array,
+    ) -> tuple[Array, Slots]:
+        """Return the same for networks that are ``good``, from the same kernel; the others stay as they are."""
+        if self._updated(good, optimizer, theta, gradient, slots, *rates):
+            return theta, slots
+        return super().update_where(good, optimizer, theta, gradient, slots, *rates)
+
+    def rescale(self, scale: Scale, good: Array) -> Scale:
+        """Return the losses' scale after a step, in its place, from one kernel."""
+        factor, steps = scale
+        networks, fits = factor.size, factor.shape == steps.shape == good.shape
+        if not fits or not _plain(factor, steps) or not _dense(good):
+            return super().rescale(scale, good)
+        limits = (_real(n, factor) for n in (SMALLEST, LARGEST, PATIENCE))
+        arguments = (factor, steps, good, *limits, *_ints(networks))
+        self._by_number(f"rescale<{TYPES[factor.dtype.char]}>", 1, networks, arguments)
+        return scale
+
+    def _updated(
+        self,
+        good: Array | None,
+        optimizer: Optimizer,
+        theta: Array,
+        gradient: Array,
+        slots: Slots,
+        *rates: Array,
+    ) -> bool:
+        """Update in place and return True, unless it isn't for a kernel."""
         rule = RULES.get(type(optimizer))
         shape = theta.shape[:-1]
         if rule is None or len(shape) > 1 or not _plain(theta, gradient, *slots):
-            return super().update(optimizer, theta, gradient, slots, *rates)
+            return False
         numbers: list[Any] = [_number(getattr(optimizer, name), theta) for name in rule]
         steps = [_rate_step(rate, theta) for rate in rates]
         if None in numbers or None in steps or gradient.shape != theta.shape:
-            return super().update(optimizer, theta, gradient, slots, *rates)
+            return False
+        if good is not None and not (good.shape == (*shape, 1) and _dense(good)):
+            return False
         first, second, third = [*numbers, *(_number(0.0, theta),) * 3][:3]
         networks, P = math.prod(shape), theta.shape[-1]
         arguments = (
@@ -238,11 +280,12 @@ class CuPyPrimitives(Primitives):
             *(*rates, *(_NULL,) * (2 - len(rates))),
             *(*steps, *(_ZERO,) * (2 - len(rates))),
             *(*first, *second, *third),
+            _NULL if good is None else good,
             *_ints(networks, P),
         )
         name = f"update<{TYPES[theta.dtype.char]}, {type(optimizer).__name__}>"
         self._by_number(name, networks, P, arguments)
-        return theta, slots
+        return True
 
     def _sums(self, values: Array, what: str = "Itself", out: Array | None = None) -> Array:
         """Return the sum over the last axis of an array whose rows are contiguous in themselves.

@@ -24,8 +24,12 @@ PRECISIONS = {
     "float32": "COMPUTE_32F",
     "tf32": "COMPUTE_32F_FAST_TF32",
     "bfloat16": "COMPUTE_32F_FAST_16BF",
+    "float16": "COMPUTE_32F_FAST_16F",
 }
-"""How float32 is multiplied, by what users call it: operands are rounded on their way in, sums are float32 always."""
+"""How float32 is multiplied, by what users call it: operands are rounded on their way in, sums are float32 always.
+
+float16's range is so short that training scales its losses for it: `gpunet.loss_scaling`.
+"""
 
 WORKSPACE = 2**25
 """Bytes that cuBLAS may work in: what NVIDIA advises for an H100, more than enough for others."""

@@ -127,14 +127,31 @@ struct RMSProp {
     }
 };
 
-// theta and slots (networks, P) after a step. Rates lie *_step numbers apart, 0 where all networks share them.
+// Each network's factor and how many steps it was good for, after one that was good or wasn't (gpunet/loss_scaling.py).
+template <class T>
+__global__ void rescale(T *factors, T *steps, const bool *good, T smallest, T largest, T patience, int networks)
+{
+    EACH(network, x, networks) {
+        const T count = steps[network] + T(1);
+        const bool lasted = count >= patience;
+        T factor = factors[network];
+        if (!good[network]) factor *= T(0.5);
+        else if (lasted) factor *= T(2);
+        factor = factor < smallest ? smallest : factor;
+        factors[network] = factor > largest ? largest : factor;
+        steps[network] = good[network] && !lasted ? count : T(0);
+    }
+}
+
+// theta and slots (networks, P) after a step, where it is a good one (null: everywhere). Rates lie *_step numbers apart, 0 where all networks share them.
 template <class T, class Rule>
 __global__ void update(
     T *theta, const T *gradient, T *slots, T *other_slots, const T *rates, const T *other_rates, Long rate_step,
     Long other_rate_step, const T *firsts, T first, T first_rest, const T *seconds, T second, T second_rest,
-    const T *thirds, T third, T third_rest, int networks, int P)
+    const T *thirds, T third, T third_rest, const bool *good, int networks, int P)
 {
     EACH(network, y, networks) {
+        if (good && !good[network]) continue;
         Step<T> s;
         s.first = own(firsts, first, first_rest, network);
         s.second = own(seconds, second, second_rest, network);

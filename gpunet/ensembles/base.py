@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gpunet.backend import Backend, get_backend
 from gpunet.estimators.perceptron import BasePerceptron
-from gpunet.estimators.placement import Placement, column_of, to_numpy
+from gpunet.estimators.placement import Placement, adopted, column_of, to_numpy
 from gpunet.estimators.together import Job, fit_all
 from gpunet.fitting import TrainingInterruptedWarning
 from gpunet.typing import Array, HostArray
@@ -153,6 +153,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
                 "that haven't seen it."
             )
         self.estimator_ = self._template()
+        X = adopted(self.estimator_, X)
         place = Placement.of(self.estimator_, X)
         X, y = place.validate(self, X, y, reset=True)
         y = column_of(place, y)
@@ -302,6 +303,7 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def _ready(self, X: Any, method: str) -> tuple[Backend, Any]:
         """Return what members' outputs are averaged with, and X, checked."""
         check_is_fitted(self)
+        X = adopted(self, X)
         place = Placement.like_fit(self, X, method)
         if place.host:
             dtype = (np.float64, np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 from gpunet.activations import Custom
 from gpunet.estimators import MLPClassifier, MLPRegressor
 from gpunet.estimators.perceptron import forward
-from gpunet.estimators.placement import Placement
+from gpunet.estimators.placement import Placement, adopted
 from gpunet.network import Architecture
 from gpunet.sparse import is_sparse
 from gpunet.typing import Array
@@ -74,6 +74,7 @@ def _of_alike(estimators: Sequence[Any], method: str, X: Any) -> list[Any]:
     first = estimators[0]
     if len(estimators) == 1:
         return [getattr(first, method)(X)]
+    X = adopted(first, X)
     place = Placement.like_fit(first, X, method)
     checked = place.validate_again(first, X)
     size = 1

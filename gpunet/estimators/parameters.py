@@ -116,7 +116,8 @@ DOCUMENTATION = """hidden_layer_sizes : array-like of int, default=(100,)
     max_fun : int, default=15000
         Evaluations that L-BFGS may take.
     backend : str or Backend, default=None
-        Where host data is computed, see `gpunet.get_backend`. Arrays on a device are computed there.
+        Where host data is computed, see `gpunet.get_backend`. Arrays on a device are computed there; those of another
+        library in this backend's very memory without a copy.
     device : str, default=None
         The backend's device.
     dtype : {'float32', 'float64'}, default=None

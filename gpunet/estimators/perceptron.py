@@ -23,11 +23,12 @@ from gpunet.backend import dtype_name
 from gpunet.estimators import parameters
 from gpunet.estimators.features import HiddenFeatures
 from gpunet.estimators.monitor import Monitor
-from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.estimators.placement import Placement, adopted, to_numpy
 from gpunet.estimators.stochastic import StochasticFit
 from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
+from gpunet.memory import predicted
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
 from gpunet.sparse import copied_rows
@@ -172,6 +173,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
     ) -> tuple[Placement, Data, Array]:
         """Return where to train, the data on the device, and the θ to start from."""
         hidden = self._hidden(validation=own_validation)
+        X = adopted(self, X)
         place = Placement.of(self, X)
         X, y = place.validate(self, X, y, reset=first)
         weights = place.weights(sample_weight, X)
@@ -360,18 +362,23 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         """Return what a method makes of the output layer, or a⁽ˡ⁾ after ``depth`` matrices Θ."""
         if "coefs_" not in self.__dict__:
             check_is_fitted(self)
+        X = adopted(self, X)
         place = Placement.like_fit(self, X, method)
         X = place.validate_again(self, X)
         reading = self._reading(method) if depth is None else Reading(lambda xp, z, a: a)
         with place.backend.active():
-            parts = forward(
+            architecture, thetas, x = (
                 self._architecture(),
                 self._thetas(place)[:depth],
                 place.columns(X),
-                place.backend.primitives,
-                reading.read,
             )
-            return reading.returned(place, parts)
+
+            def ask(at_once: int) -> Any:
+                primitives = place.backend.primitives
+                parts = forward(architecture, thetas, x, primitives, reading.read, at_once=at_once)
+                return reading.returned(place, parts)
+
+            return predicted(place.backend, architecture, x.shape[-1], ask)
 
     def learning_rate_range(
         self,

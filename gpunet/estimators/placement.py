@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from gpunet.backend import Backend, backend_of, dtype_name, get_backend
+from gpunet.memory import explained, mebibytes
 from gpunet.sparse import is_sparse
 from gpunet.typing import Array, HostArray
 
@@ -139,6 +140,7 @@ class Placement:
         ValueError
             With the name of the one that doesn't fit.
         """
+        X = adopted(estimator, X)
         owner = backend_of([X])
         here = None if self.host else self.backend.spec
         there = None if owner is None else owner.spec
@@ -201,7 +203,8 @@ class Placement:
             values = np.asarray(values)
             return self.backend.asarray(values) if values.dtype.kind in "biuf" else values
         if owner.spec != self.backend.spec:
-            values = owner.to_host(values)
+            shared = self.backend.adopt(owner.asarray(values), owner)
+            values = shared if backend_of([shared]) is self.backend else owner.to_host(values)
         return self.backend.asarray(values)
 
     def weights(self, sample_weight: Any, X: Any) -> Any:
@@ -246,7 +249,17 @@ class Placement:
         if is_sparse(rows):
             self.sparse = True
             return self.backend.sparse_columns(rows, self.dtype)
-        return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
+
+        def too_large() -> str:
+            size = math.prod(rows.shape) * int(self.dtype.removeprefix("float")) / 8
+            return (
+                f"Data of the shape {tuple(rows.shape)} in {self.dtype} is {mebibytes(size)}, for which there is no "
+                f"room in the memory of {self.backend.spec}. Give a part of it at a time (`partial_fit`), "
+                "dtype='float32', or compute where there is more memory (backend='numpy')."
+            )
+
+        with explained(self.backend, too_large):
+            return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
 
     def vector(self, values: Any) -> Array | None:
         """Return a vector on the device."""
@@ -311,6 +324,19 @@ def _as_array(X: Any) -> HostArray | None:
         # sparse and nullable columns have dtypes of pandas' own
         return np.asarray(X) if all(isinstance(dtype, np.dtype) for dtype in X.dtypes) else None
     return None
+
+
+def adopted(estimator: Any, X: Any) -> Any:
+    """Return X as an array of the library that the estimator asks for by name, where both share its memory.
+
+    A torch or JAX array on the GPU of ``backend="cupy"``, or on the processor of ``backend="numpy"``, is computed on
+    there without a copy. Without a name everything follows X.
+    """
+    owner = None if estimator.backend is None else backend_of([X])
+    if owner is None:
+        return X
+    chosen = get_backend(estimator.backend, estimator.device)
+    return X if chosen.spec == owner.spec else chosen.adopt(owner.asarray(X), owner)
 
 
 def column_of(place: Placement, y: Any) -> Any:

@@ -11,8 +11,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from gpunet.estimators.parameters import dropout_of, optimizer_of
-from gpunet.estimators.placement import Placement, to_numpy
+from gpunet.estimators.placement import Placement, adopted, to_numpy
 from gpunet.estimators.stochastic import batch_size_of
+from gpunet.memory import step_bytes, step_too_large
 from gpunet.optimizers import Optimizer
 from gpunet.sparse import is_sparse
 from gpunet.stacks import Member
@@ -98,10 +99,9 @@ class Prepared:
     @property
     def bytes(self) -> int:
         """About what a training step of it touches, its examples not counted."""
-        described = self.estimator._described
-        z_and_a = 3 * self.batch_size * sum(layer.rows for layer in described.layers)
-        parameters = (3 + self.parts.optimizer.n_slots) * described.n_parameters
-        return int(self.bytes_per_number * (z_and_a + parameters))
+        return step_bytes(
+            self.estimator._described, self.batch_size, self.parts.optimizer.n_slots, self.width
+        )
 
     @property
     def operations(self) -> int:
@@ -115,19 +115,19 @@ class Prepared:
         return math.ceil(len(self.rows) / self.batch_size)
 
     @property
-    def bytes_per_number(self) -> int:
+    def width(self) -> int:
         """How many bytes a number takes."""
         return int(self.place.dtype.removeprefix("float")) // 8
 
     def size(self) -> str:
         """Say how large it is, for one who has too little memory."""
-        described, place = self.estimator._described, self.place
-        data = (self.x.shape[0] + self.y.shape[0]) * self.x.shape[1] * (self.bytes_per_number)
-        return (
-            f"A network with the layers {list(described.sizes)}, {described.n_parameters:,} parameters, doesn't fit "
-            f"the memory of {place.backend.spec}: in minibatches of {self.batch_size} examples it takes about "
-            f"{self.bytes / 2**20:,.0f} MiB beside the {data / 2**20:,.0f} MiB of data. Use a smaller batch_size, "
-            "hidden_layer_sizes or dtype='float32'."
+        return step_too_large(
+            self.estimator._described,
+            self.place.backend,
+            n=self.x.shape[1],
+            m=self.batch_size,
+            n_slots=self.parts.optimizer.n_slots,
+            width=self.width,
         )
 
     def undo(self) -> None:
@@ -291,8 +291,9 @@ class Preparation:
         key = (id(job.X), id(job.y), id(job.sample_weight), estimator._task_is_numeric,
                estimator.backend, estimator.device, estimator.dtype)  # fmt: skip
         if key not in self._examples:
-            place = Placement.of(estimator, job.X)
-            X, y = place.validate(estimator, job.X, job.y, reset=True)
+            X = adopted(estimator, job.X)
+            place = Placement.of(estimator, X)
+            X, y = place.validate(estimator, X, job.y, reset=True)
             weights = place.weights(job.sample_weight, X)
             with place.backend.active():
                 about = {

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from gpunet.dropout import key_of
 from gpunet.estimators.parameters import SOLVERS, dropout_of, optimizer_of
+from gpunet.loss_scaling import start
 from gpunet.training import TrainingStep
 from gpunet.typing import Array, HostArray
 
@@ -146,20 +147,22 @@ def _trained(trial: Any, prepared: tuple[Any, Any, Array], rates: list[float]) -
     m = min(200 if trial.batch_size == "auto" else trial.batch_size, n)
     optimizer = optimizer_of(trial)
     dropout = dropout_of(trial.dropout, len(architecture.layers) - 1)
-    step = TrainingStep(architecture, optimizer, dropout, trial.clip_norm)
+    scaled = backend.scales_losses(place.dtype)
+    step = TrainingStep(architecture, optimizer, dropout, trial.clip_norm, scaled=scaled)
     epochs = math.ceil(len(rates) * m / n)
     order = np.concatenate([trial._random_state.permutation(n) for _ in range(epochs)])
     losses = []
     with backend.active(), np.errstate(all="ignore"):  # it is to diverge in the end
         slots, nothing = optimizer.start(xp, theta), xp.zeros_like(theta[0])
+        scale: Any = (start(xp, theta),) if scaled else ()
         for number, rate in enumerate(rates, start=1):
             examples = backend.asarray(order[(number - 1) * m : number * m])
             numbers = optimizer.rates(number, rate)
             batch = [backend.asarray(np.asarray(value), place.dtype) for value in numbers]
             if dropout:
                 batch.insert(0, backend.asarray(np.asarray(key_of(0, number)), "int64"))
-            theta, slots, cost = step(
-                backend.primitives, (theta, slots, nothing), (examples, *batch), data
+            theta, slots, cost, *scale = step(
+                backend.primitives, (theta, slots, nothing, *scale), (examples, *batch), data
             )
             losses.append(cost / m)
         told: list[float] = backend.to_host(xp.stack(losses)).tolist()

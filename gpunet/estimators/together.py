@@ -22,6 +22,7 @@ from gpunet.backend import Stacking
 from gpunet.estimators import parameters
 from gpunet.estimators.prepared import Preparation, Prepared
 from gpunet.estimators.stacked import StackedFit
+from gpunet.memory import OutOfMemoryError
 from gpunet.runs import Interruption
 from gpunet.sparse import is_sparse
 from gpunet.typing import HostArray
@@ -132,7 +133,7 @@ def _fit_stacks(  # noqa: PLR0917  # what `fit_all` was given
         warnings.warn(
             f"A stack of {size} networks didn't fit the memory: trying {stack_size} at once, one stack after "
             "the other. Give stack_size to begin with fewer.",
-            ResourceWarning,
+            RuntimeWarning,  # a ResourceWarning would be shown to nobody
             stacklevel=3,
         )
 
@@ -215,7 +216,9 @@ class _Chunk:
             self._errors: Sequence[Exception | None] = self._fit.run(
                 lambda: interruption.requested, tell
             )
-        except self.prepared[0].place.backend.memory_errors:
+        except Exception as error:
+            if not self.prepared[0].place.backend.is_memory_error(error):
+                raise
             self.too_large = True
             for each in self.prepared:
                 each.undo()
@@ -225,7 +228,7 @@ class _Chunk:
     def finish(self) -> None:
         """Tell the jobs how it went, and the user what a single fit would."""
         if self.too_large:
-            self._errors = [MemoryError(self.prepared[0].size())]
+            self._errors = [OutOfMemoryError(self.prepared[0].size())]
         else:
             self._fit.warn()
         for job, error in zip(self.jobs, self._errors, strict=True):

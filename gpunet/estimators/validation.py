@@ -11,7 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 
 from gpunet.estimators.placement import Placement
-from gpunet.network import Architecture, hypothesis
+from gpunet.memory import hypothesis_within
+from gpunet.network import Architecture
 from gpunet.primitives import example_share, mean_cost
 from gpunet.scores import score
 from gpunet.training import Data
@@ -147,8 +148,8 @@ class Evaluation:
     def _hypothesis(
         self, theta: Array, x: Array, examples: Array | None = None
     ) -> tuple[Array, Array]:
-        primitives = self._place.backend.primitives
-        return hypothesis(self._architecture, theta, x, primitives, examples=examples)
+        backend = self._place.backend
+        return hypothesis_within(backend, self._architecture, theta, x, examples=examples)
 
     def _score(self, h: Array, y: Array, weights: Array | None) -> Array:
         rows = self._estimator._scored_rows()

@@ -1,0 +1,206 @@
+"""Where memory is short: a minibatch's gradient and a prediction in smaller parts, and what to say if that won't do.
+
+A gradient is a sum over examples, so that taken part by part it is the same, but for rounding. What can't be divided
+ends with an error that tells the sizes. A library's pool of memory is left alone: it is the library's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from gpunet.backend import Backend
+from gpunet.network import Architecture, cost_and_gradient, hypothesis, l2_factor
+from gpunet.primitives import Primitives, example_share
+from gpunet.typing import Array
+
+T = TypeVar("T")
+
+PARTS = 4
+"""How many parts a minibatch is divided into."""
+
+_FEWER = 64
+"""How many times fewer numbers of a layer a prediction then holds."""
+
+
+class OutOfMemoryError(MemoryError):
+    """Memory is short even for what can't be made smaller; the message tells the sizes and what to do."""
+
+
+@contextlib.contextmanager
+def explained(backend: Backend, words: Callable[[], str]) -> Iterator[None]:
+    """Turn a library's own memory error into one that says what didn't fit."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not backend.is_memory_error(error):
+            raise
+        raise OutOfMemoryError(words()) from error
+
+
+def with_less(
+    backend: Backend, work: Callable[[], T], less: Callable[[], T], warning: Callable[[], str]
+) -> T:
+    """Return what ``work`` does, or, where memory is short for it, with a warning what ``less`` does.
+
+    By then all that ``work`` has held is free.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not backend.is_memory_error(error):
+            raise
+    # out here nothing holds the error, its traceback and the arrays in it
+    warnings.warn(warning(), RuntimeWarning, stacklevel=3)
+    return less()
+
+
+def mebibytes(size: float) -> str:
+    """Return a number of bytes in words.
+
+    Examples
+    --------
+    >>> mebibytes(3 * 2**20), mebibytes(5 * 2**30)
+    ('3.0 MiB', '5,120.0 MiB')
+    """
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def step_bytes(architecture: Architecture, m: int, n_slots: int, width: int) -> int:
+    """Return about how many bytes a training step touches, its examples not counted.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    m : int
+        Examples in the step.
+    n_slots : int
+        What the optimizer remembers, in vectors of θ's length.
+    width : int
+        Bytes a number.
+    """
+    z_and_a = 3 * m * sum(layer.rows for layer in architecture.layers)
+    return width * (z_and_a + (3 + n_slots) * architecture.n_parameters)
+
+
+def step_too_large(
+    architecture: Architecture, backend: Backend, *, n: int, m: int, n_slots: int, width: int
+) -> str:
+    """Return what to say of a network of whose training steps memory is short; n examples, m a step."""
+    sizes = architecture.sizes
+    data = (sizes[0] + sizes[-1]) * n * width
+    step = step_bytes(architecture, m, n_slots, width)
+    narrower = " or dtype='float32'" if width > 4 else ""
+    return (
+        f"A network with the layers {list(sizes)}, {architecture.n_parameters:,} parameters, doesn't fit the memory of "
+        f"{backend.spec}: in minibatches of {m:,} examples it takes about {mebibytes(step)} beside the "
+        f"{mebibytes(data)} of data. Use a smaller batch_size, smaller hidden layers{narrower}."
+    )
+
+
+def cost_and_gradient_in_parts(
+    architecture: Architecture,
+    theta: Array,
+    m: int,
+    part: Callable[[int, int], tuple[Array, Array]],
+    primitives: Primitives,
+    *,
+    l2: Array | float | None = None,
+    weights: Array | None = None,
+    total: float | None = None,
+    scale: Array | float | None = None,
+) -> tuple[Array, Array]:
+    """Return what `gpunet.network.cost_and_gradient` returns, having held `PARTS` times fewer examples at once.
+
+    Parameters
+    ----------
+    architecture, theta, primitives, l2, total, scale
+        As there.
+    m : int
+        How many examples there are.
+    part : callable
+        ``part(start, stop)`` returns x (..., s_1, stop - start) and y (..., K, stop - start) of some of them.
+    weights : array of shape (..., m), optional
+        Of all of them.
+    """
+    xp = primitives.xp
+    if total is None and weights is not None:
+        l2 = None if l2 is None else l2_factor(xp, l2, weights, weights)
+        weights, total = example_share(xp, weights, weights), 1.0
+    total = m if total is None else total
+    parts = min(PARTS, m)
+    J = gradient = None
+    for k in range(parts):
+        start, stop = m * k // parts, m * (k + 1) // parts
+        x, y = part(start, stop)
+        J_part, more = cost_and_gradient(
+            architecture,
+            theta,
+            x,
+            y,
+            primitives,
+            l2=l2 if k == 0 else None,  # Σ Θ² is there once
+            weights=None if weights is None else weights[..., start:stop],
+            total=total,
+            scale=scale,
+        )
+        if gradient is None:
+            J, gradient = J_part, more
+        else:
+            J = J + J_part
+            gradient += more
+    return J, gradient
+
+
+def hypothesis_within(
+    backend: Backend,
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    *,
+    examples: Array | None = None,
+) -> tuple[Array, Array]:
+    """Return what `gpunet.network.hypothesis` returns, in smaller parts where memory is short."""
+
+    def ask(at_once: int) -> tuple[Array, Array]:
+        primitives = backend.primitives
+        return hypothesis(architecture, theta, x, primitives, examples=examples, at_once=at_once)
+
+    n = x.shape[-1] if examples is None else examples.shape[-1]
+    return predicted(backend, architecture, n, ask)
+
+
+def predicted(backend: Backend, architecture: Architecture, n: int, ask: Callable[[int], T]) -> T:
+    """Return ``ask(at_once)`` about n examples, where memory is short with far fewer numbers at once.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If that is too much as well.
+    """
+    at_once = backend.primitives.at_once
+
+    def outputs() -> str:
+        return f"{n:,} examples through a network with the layers {list(architecture.sizes)}"
+
+    def less() -> T:
+        with explained(
+            backend,
+            lambda: (
+                f"To send {outputs()} doesn't fit the memory of {backend.spec}, even with {at_once // _FEWER:,} "
+                "numbers of a layer at once. Ask about fewer examples at a time."
+            ),
+        ):
+            return ask(at_once // _FEWER)
+
+    return with_less(
+        backend,
+        lambda: ask(at_once),
+        less,
+        lambda: (
+            f"To send {outputs()} didn't fit the memory of {backend.spec}: they go in {_FEWER} times smaller parts"
+            "with the same result."
+        ),
+    )
