@@ -93,12 +93,16 @@ class Interruption:
             signal.signal(signal.SIGINT, self._previous)
 
     def _request(self, _signal: int, _frame: FrameType | None) -> None:
+        self.check()
+        run: object = self
+        while isinstance(run, Interruption):  # what this run is a part of ends, too
+            run.requested = True
+            run = getattr(run._previous, "__self__", None)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
-        outer = getattr(self._previous, "__self__", None)
-        if isinstance(outer, Interruption):
-            outer.requested = True  # what this run is a part of ends, too
 
 
 Evaluate = Callable[[Array], dict[str, Array]]

@@ -3,13 +3,17 @@
 import pickle
 import signal
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from search_helpers import GRID, X_IRIS, Y_IRIS, classifier
+from search_helpers import GRID, THEIRS, X_IRIS, Y_IRIS, classifier
 from sklearn import model_selection
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
 
 import gpunet
 from gpunet import GridSearchCV, HalvingGridSearchCV
@@ -28,15 +32,64 @@ def interrupted_after(monkeypatch, n, call=1, by=lambda job: 0):
 
     def fit_all(jobs, *, after_stack, **_):
         calls.append(len(jobs))
-        for job in sorted(jobs, key=by)[: n if len(calls) == call else None]:
+        ended = len(calls) == call
+        for job in sorted(jobs, key=by)[: n if ended else None]:
             job.estimator.fit(
                 *(part if job.rows is None else part[job.rows] for part in (job.X, job.y))
             )
             job.done = True
             after_stack([job])
+        if ended:
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(together, "fit_all", fit_all)
     return calls
+
+
+def pressed_at(n):
+    """Return a scorer during whose nth call Ctrl-C is pressed, and the list of its scores."""
+    scores = []
+
+    def scorer(estimator, X, y):
+        scores.append(estimator.score(X, y))
+        if len(scores) == n:
+            signal.raise_signal(signal.SIGINT)
+        return scores[-1]
+
+    return scorer, scores
+
+
+class Passing(TransformerMixin, BaseEstimator):
+    """Changes nothing; fitted n times, it calls something."""
+
+    fitted: ClassVar[list[int]] = []
+
+    def __init__(self, n=0, call=None):
+        self.n, self.call = n, call
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        self.fitted.append(1)
+        if len(self.fitted) == self.n:
+            self.call()
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def check_halving(search, rounds, n_missing):
+    """Check that the attributes tell of the same rounds as ``cv_results_``."""
+    results = search.cv_results_
+    found, candidates = np.unique(results["iter"], return_counts=True)
+    assert found.tolist() == list(range(rounds))
+    assert search.n_candidates_ == candidates.tolist()
+    assert search.n_resources_ == np.unique(results["n_resources"]).tolist()
+    assert search.n_iterations_ == rounds
+    missing = [np.isnan(results[f"split{i}_test_score"]).sum() for i in range(search.n_splits_)]
+    assert sum(missing) == n_missing
+    assert np.isfinite(search.best_score_)
+    assert not hasattr(search, "best_estimator_")
 
 
 class TestCtrlC:
@@ -148,6 +201,137 @@ class TestCtrlC:
         assert np.unique(search.cv_results_["iter"]).tolist() == rounds
         assert search.cv_results_["iter"][search.best_index_] == rounds[-1]
         assert np.isfinite(search.best_score_)
+
+    @pytest.mark.parametrize(
+        ("n", "rounds", "n_missing", "said"),
+        [
+            (5, 1, 13, r"interrupted: 13 of 18 fits are missing.* has the first round only\."),
+            (18, 1, 0, r"interrupted\. .*has the first round only\. The best"),
+            (19, 1, 0, r"interrupted\. .*has the first round only\. The best"),
+            (21, 1, 0, r"interrupted\. .*has the first round only\. The best"),
+            (22, 2, 2, r"interrupted: 2 of 6 fits of the last round are .* first 2 rounds only\."),
+            (24, 2, 0, r"interrupted\. .*has the first 2 rounds only\. The best"),
+            (26, 3, 0, r"interrupted when all fits were finished\. The best .* not refitted"),
+        ],
+    )
+    def test_halving_tells_what_it_has(self, n, rounds, n_missing, said):
+        scorer, scores = pressed_at(n)
+        settings = {"resource": "max_iter", "min_resources": 2, "max_resources": 18, "cv": 2}
+        grid = {"alpha": np.logspace(-4, 0, 9)}
+        search = HalvingGridSearchCV(
+            classifier(), grid, **settings, scoring=scorer, return_train_score=False, stack_size=1,
+            n_jobs=1,
+        )  # fmt: skip
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match=said):
+            search.fit(X_IRIS, Y_IRIS)
+        assert len(scores) == n
+        check_halving(search, rounds, n_missing)
+        whole = THEIRS[HalvingGridSearchCV](classifier(), grid, **settings).fit(X_IRIS, Y_IRIS)
+        for name in ("n_required_iterations_", "n_possible_iterations_"):
+            assert getattr(search, name) == getattr(whole, name)
+        assert search.n_remaining_candidates_ == [*whole.n_candidates_, 1][rounds]
+
+    @pytest.mark.parametrize("n", [3, 4])
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_halving_while_transformers_are_fitted(self, monkeypatch, n, times):
+        def press():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(Passing, "fitted", [])
+        search = HalvingGridSearchCV(
+            make_pipeline(Passing(n, press), classifier()),
+            {"mlpclassifier__alpha": [1e-3, 0.1, 1.0]}, resource="mlpclassifier__max_iter",
+            min_resources=2, max_resources=6, cv=2,
+        )  # fmt: skip
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="has the first round only"):
+            search.fit(X_IRIS, Y_IRIS)
+        assert len(Passing.fitted) == n
+        check_halving(search, 1, 0)
+
+    def test_a_network_among_the_transformers_doesnt_keep_it_to_itself(self):
+        def press(record):
+            signal.raise_signal(signal.SIGINT)
+
+        hidden = classifier(callbacks=[press])
+        search = GridSearchCV(
+            make_pipeline(hidden, classifier()), {"mlpclassifier-2__alpha": [1.0]}
+        )
+        with (
+            pytest.warns(UserWarning, match="Training interrupted by user"),
+            pytest.raises(KeyboardInterrupt, match="before the first fit"),
+        ):
+            search.fit(X_IRIS, Y_IRIS)
+
+    @pytest.mark.parametrize("refit", [True, False])
+    def test_during_the_last_score(self, refit):
+        scorer, scores = pressed_at(8)
+        search = GridSearchCV(classifier(), GRID, cv=2, scoring=scorer, refit=refit)
+        said = r"when all fits were finished\." + (" The best candidate was not refitted" * refit)
+        with pytest.warns(
+            gpunet.TrainingInterruptedWarning, match=said + (r".*" if refit else "$")
+        ):
+            search.fit(X_IRIS, Y_IRIS)
+        assert len(scores) == 8
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert search.best_score_ == search.cv_results_["mean_test_score"].max()
+        assert not hasattr(search, "best_estimator_")
+
+    def test_during_the_last_score_before_what_is_fitted_singly(self):
+        scorer, scores = pressed_at(4)
+        grid = [
+            {"mlpclassifier__alpha": [1e-3, 1.0]},
+            {"mlpclassifier": [LogisticRegression()], "mlpclassifier__C": [0.1, 1.0]},
+        ]
+        search = GridSearchCV(make_pipeline(Passing(), classifier()), grid, cv=2, scoring=scorer)
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="4 of 8 fits are missing"):
+            search.fit(X_IRIS, Y_IRIS)
+        assert len(scores) == 4
+        assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False] * 2 + [True] * 2
+
+    def test_a_second_one_keeps_what_is_finished_too(self):
+        def press(estimator, X, y):
+            scores.append(1.0)
+            if len(scores) > 3:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            return 1.0
+
+        scores = []
+        search = GridSearchCV(classifier(), GRID, cv=2, scoring=press, stack_size=1, n_jobs=1)
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="5 of 8 fits"):
+            search.fit(X_IRIS, Y_IRIS)
+        assert len(scores) == 4
+
+    def test_during_the_refit(self, monkeypatch):
+        def press():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Passing, "fitted", [])
+        pipeline = make_pipeline(Passing(3, press), classifier())
+        search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [1e-3, 1.0]}, cv=2)
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="all fits were finished"):
+            search.fit(X_IRIS, Y_IRIS)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert not hasattr(search, "best_estimator_")
+
+    def test_while_the_data_is_split_for_another_round(self):
+        class Interrupted(KFold):
+            calls = 0
+
+            def split(self, X, y=None, groups=None):
+                self.calls += 1
+                if self.calls == 2:
+                    raise KeyboardInterrupt
+                return super().split(X, y, groups)
+
+        search = HalvingGridSearchCV(
+            classifier(), {"alpha": [1e-3, 0.1, 1.0]}, resource="max_iter", min_resources=2,
+            max_resources=6, cv=Interrupted(2),
+        )  # fmt: skip
+        with pytest.warns(gpunet.TrainingInterruptedWarning, match="has the first round only"):
+            search.fit(X_IRIS, Y_IRIS)
+        check_halving(search, 1, 0)
 
     def test_a_signal_between_stacks(self):
         pressed = []

@@ -70,6 +70,8 @@ class Evaluation:
     ----------
     curves : list of dict
         What `StackedSearch.learning_curves_` describes.
+    interrupted : bool
+        Whether Ctrl-C was pressed, be it when all fits were finished.
     missing : int
         Fits that Ctrl-C has prevented.
     """
@@ -88,7 +90,7 @@ class Evaluation:
         self._recipes, self._bar = recipes, bar
         self._judge = Judge(scorer, search.error_score)
         self.curves: list[dict[str, Any]] = []
-        self.missing = 0
+        self.interrupted, self.missing = False, 0
         self._out: list[Result | None] = []
 
     def __call__(
@@ -98,11 +100,27 @@ class Evaluation:
         self._n_candidates, self._n_splits = len(candidates), len(splits)
         self._out = [None] * (len(candidates) * len(splits))
         self._bar.plan(len(self._out))
-        tasks, alone, reasons = self._plan(candidates, splits)
+        self.interrupted = True  # if what follows doesn't come to its end
+        # raised after the first Ctrl-C between two fits, after the second one anywhere, or in another process
+        with contextlib.suppress(KeyboardInterrupt), Interruption() as interruption:
+            self._fit(candidates, splits, context, interruption)
+            self.interrupted = interruption.requested
+        return self._filled()
+
+    def _fit(
+        self,
+        candidates: Sequence[Params],
+        splits: Sequence[tuple[Any, Any]],
+        context: Any,
+        interruption: Interruption,
+    ) -> None:
+        """Fit and score all there is, as long as nobody interrupts."""
+        tasks, alone, reasons = self._plan(candidates, splits, interruption)
         jobs = self._jobs(tasks)
         if self._search.verbose > 0 and self._out:
             self._say(jobs, reasons)
         n_jobs = self._search.n_jobs
+        interruption.check()
         together.fit_all(
             jobs,
             n_jobs=None if n_jobs is None else effective_n_jobs(n_jobs),
@@ -110,13 +128,14 @@ class Evaluation:
             after_stack=self._finish,
             after_epoch=self._bar.after_epoch,
         )
-        if all(job.done for job in jobs):
-            with contextlib.suppress(KeyboardInterrupt):  # `missing` tells
-                self._fit_alone(alone, splits, context)
-        return self._filled()
+        interruption.check()
+        self._fit_alone(alone, splits, context, interruption)
 
     def _plan(
-        self, candidates: Sequence[Params], splits: Sequence[tuple[Any, Any]]
+        self,
+        candidates: Sequence[Params],
+        splits: Sequence[tuple[Any, Any]],
+        interruption: Interruption,
     ) -> tuple[list[tuple[Task, Any]], list[Task], Counter[str]]:
         """Return tasks with their unfitted networks, the tasks that are scikit-learn's, and why they are."""
         rows = [Split(self._given, i, train, test) for i, (train, test) in enumerate(splits)]
@@ -133,6 +152,7 @@ class Evaluation:
                 how, own = recipe
                 if (split, how) not in parts:
                     parts[split, how] = TransformedSplit(split, how) if how.pipeline else split
+                    interruption.check()
                 task.data = parts[split, how]
                 task.data.users += 1
                 ours.append((task, how.network.with_parameters(own)))
@@ -213,7 +233,11 @@ class Evaluation:
             print(end_of(self._place(task), task.params, result, scores=with_scores))  # noqa: T201
 
     def _fit_alone(
-        self, tasks: Sequence[Task], splits: Sequence[tuple[Any, Any]], context: Any
+        self,
+        tasks: Sequence[Task],
+        splits: Sequence[tuple[Any, Any]],
+        context: Any,
+        interruption: Interruption,
     ) -> None:
         """Let scikit-learn fit and score what can't be taken apart."""
         if not tasks:
@@ -252,15 +276,13 @@ class Evaluation:
             )
             for task, task_context in zip(tasks, contexts, strict=True)
         )
-        with Interruption() as interruption:
-            for task, result in zip(tasks, results, strict=True):
-                if interruption.requested:
-                    return  # this fit may have been cut short
-                failed = result["fit_error"] is not None
-                if fitted_too:
-                    self._note_curve(task, _last_step(result.pop("estimator")), failed=failed)
-                self._out[task.index] = result
-                self._bar.finished(task, self._n_splits, result["test_scores"])
+        for task, result in zip(tasks, results, strict=True):
+            interruption.check()  # this fit may have been cut short
+            failed = result["fit_error"] is not None
+            if fitted_too:
+                self._note_curve(task, _last_step(result.pop("estimator")), failed=failed)
+            self._out[task.index] = result
+            self._bar.finished(task, self._n_splits, result["test_scores"])
 
     def _filled(self) -> list[Result]:
         """Return all results; those that Ctrl-C has prevented are NaN."""
@@ -284,11 +306,13 @@ class Evaluation:
         return [result for result in self._out if result is not None]
 
     @property
-    def complete(self) -> list[int]:
-        """The candidates that were fitted on every split."""
+    def some_complete(self) -> bool:
+        """Whether a candidate was fitted on every split, or at least nothing is missing."""
         n = self._n_splits
         fitted = [result is not None and result["fit_error"] is None for result in self._out]
-        return [i for i in range(self._n_candidates) if all(fitted[i * n : (i + 1) * n])]
+        return not self.missing or any(
+            all(fitted[i * n : (i + 1) * n]) for i in range(self._n_candidates)
+        )
 
     def _note_curve(self, task: Task, estimator: Any, *, failed: bool) -> None:
         losses = getattr(estimator, "loss_curve_", None)

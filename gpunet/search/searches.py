@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -168,6 +169,8 @@ class HalvingGridSearchCV(successive_halving.HalvingGridSearchCV, StackedSearch)
     [4, 2]
     """
 
+    n_resources_: list[int]
+    n_candidates_: list[int]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **successive_halving.HalvingGridSearchCV._parameter_constraints,
         **CONSTRAINTS,
@@ -213,6 +216,18 @@ class HalvingGridSearchCV(successive_halving.HalvingGridSearchCV, StackedSearch)
         )
         self.stack_size = stack_size
         self.progress = progress
+
+    def _end_early(self) -> None:
+        super()._end_early()
+        rounds, factor = len(self._rounds), self.factor
+        self.n_resources_ = self.n_resources_[:rounds]
+        self.n_candidates_ = self.n_candidates_[:rounds]
+        self.n_iterations_ = rounds
+        self.n_remaining_candidates_ = math.ceil(self.n_candidates_[-1] / factor)
+        # as in BaseSuccessiveHalving._run_search of scikit-learn 1.9, which sets them after its last round
+        self.n_required_iterations_ = 1 + math.floor(math.log(self.n_candidates_[0], factor))
+        possible = math.log(self.max_resources_ // self.min_resources_, factor)
+        self.n_possible_iterations_ = 1 + math.floor(possible)
 
 
 def _document(search: type[StackedSearch], parameters: str) -> None:

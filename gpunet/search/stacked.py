@@ -58,6 +58,12 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
     stack_size: int | None = None
     progress: bool = False
 
+    # of the last fit
+    _interrupted: bool = False  # Ctrl-C was pressed
+    _cut: bool = False  # and so rounds were left out
+    _some_complete: bool = True  # a candidate was finished on every split, or nothing is missing
+    _rounds: list[tuple[int, int]]  # of each that was kept: fits that are missing, and all
+
     @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Train and score all candidates on all splits, then refit the best one on all data.
@@ -114,10 +120,13 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             refit_metric = refit
         if refit or not self.multimetric_:
             self._choose(results, refit_metric)
-        if self._missing:
-            self._warn_of_interruption(len(results["params"]) * self.n_splits_)
-        elif refit:
-            self._refit_best(base, routed.estimator.fit, root, about)
+        if refit and not self._interrupted:
+            try:
+                self._refit_best(base, routed.estimator.fit, root, about)
+            except KeyboardInterrupt:  # the scores aren't to be lost for it
+                self._interrupted = True
+        if self._interrupted:
+            self._warn_of_interruption()
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.cv_results_ = results
         root.call_on_fit_task_end(**about)
@@ -136,7 +145,7 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         all_more: dict[str, list[Any]] = defaultdict(list)
         results: dict[str, Any] = {}
         self.learning_curves_: list[dict[str, Any]] = []
-        self._missing, self._some_complete = 0, True
+        self._interrupted, self._cut, self._some_complete, self._rounds = False, False, True, []
 
         def evaluate_candidates(
             candidate_params: Any,
@@ -144,15 +153,11 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             more_results: Any = None,
             callback_ctx: Any = None,
         ) -> dict[str, Any]:
-            cv = cv or self._checked_cv_orig
+            if self._interrupted:
+                raise _Interrupted  # only now is it known that something was left to do
             candidates = list(candidate_params)
-            splits = list(cv.split(given.X, given.y, **routed.splitter.split))
+            splits = self._splits(cv or self._checked_cv_orig, given, routed)
             n_splits, n_fits = self.n_splits_, len(candidates) * self.n_splits_
-            if len(splits) != n_splits:
-                raise ValueError(
-                    "cv.split and cv.get_n_splits return inconsistent results. "
-                    f"Expected {n_splits} splits, got {len(splits)}"
-                )
             if self.verbose > 0:
                 print(  # noqa: T201
                     f"Fitting {n_splits} folds for each of {len(candidates)} candidates, totalling {n_fits} fits"
@@ -165,15 +170,13 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 raise ValueError(
                     "No fits were performed. Was the CV iterator empty? Were there no candidates?"
                 )
-            self._missing = evaluation.missing
-            self._some_complete = not self._missing or bool(evaluation.complete)
-            if self._missing == n_fits and not all_out:
+            self._interrupted = evaluation.interrupted
+            if evaluation.missing == n_fits and not all_out:
                 raise KeyboardInterrupt(
                     "The search was interrupted before the first fit was finished: there are no results."
                 )
-            if all_out and not self._some_complete:
-                self._some_complete = True  # successive halving has an earlier round to choose from
-                raise _Interrupted
+            if all_out and not evaluation.some_complete:
+                raise _Interrupted  # successive halving has an earlier round to choose from
             _warn_or_raise_about_fit_failures(evaluation.finished, self.error_score)
             if callable(self.scoring):
                 _insert_error_scores(out, self.error_score)
@@ -186,8 +189,8 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 all_more[key].extend(value)
             nonlocal results
             results = self._format_results(all_params, n_splits, all_out, all_more)
-            if self._missing:
-                raise _Interrupted
+            self._rounds.append((evaluation.missing, n_fits))
+            self._some_complete = evaluation.some_complete
             return results
 
         try:
@@ -195,9 +198,25 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
                 self._run_search(evaluate_candidates, callback_ctx=root)
             else:  # a subclass's own
                 self._run_search(evaluate_candidates)
-        except _Interrupted:
-            pass
+        except (_Interrupted, KeyboardInterrupt):  # the second: while candidates are drawn or split
+            if not results:
+                raise
+            self._end_early()
         return results, all_out[0]["test_scores"]
+
+    def _splits(self, cv: Any, given: Given, routed: Any) -> list[Any]:
+        """Return the indices of all splits' rows."""
+        splits = list(cv.split(given.X, given.y, **routed.splitter.split))
+        if len(splits) != self.n_splits_:
+            raise ValueError(
+                "cv.split and cv.get_n_splits return inconsistent results. "
+                f"Expected {self.n_splits_} splits, got {len(splits)}"
+            )
+        return splits
+
+    def _end_early(self) -> None:
+        """Note that Ctrl-C has left out rounds, and set what ``_run_search`` would have set at its end."""
+        self._interrupted = self._cut = True
 
     def _choose(self, results: dict[str, Any], metric: Any) -> None:
         """Set ``best_index_`` and what follows from it."""
@@ -211,7 +230,7 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
         """The best candidate, fitted to all data; not after Ctrl-C."""
         if "best_estimator_" not in self.__dict__:
             text = f"{type(self).__name__!r} object has no attribute 'best_estimator_'"
-            if self.refit and self.__dict__.get("_missing"):
+            if self.refit and self._interrupted:
                 text += f", since the search was interrupted: the best candidate was not refitted. {_REMEDY}"
             raise AttributeError(text)
         return self.__dict__["best_estimator_"]
@@ -234,11 +253,22 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
         context.call_on_fit_task_end(**about)
 
-    def _warn_of_interruption(self, n: int) -> None:
+    def _warn_of_interruption(self) -> None:
         """Say what is missing after Ctrl-C; an earlier fit's best estimator isn't this one's."""
         for name in ("best_estimator_", "refit_time_"):
             self.__dict__.pop(name, None)
-        text = f"The search was interrupted: {self._missing} of {n} fits are missing, and their scores are NaN."
+        text = "The search was interrupted"
+        rounds, (missing, n) = len(self._rounds), self._rounds[-1]
+        if missing:
+            last = " of the last round" if rounds > 1 else ""
+            text += f": {missing} of {n} fits{last} are missing, and their scores are NaN."
+        elif not self._cut:
+            text += " when all fits were finished."
+        else:
+            text += "."
+        if self._cut:
+            kept = "round" if rounds == 1 else f"{rounds} rounds"
+            text += f" `cv_results_` has the first {kept} only."
         if not self._some_complete:
             text += (
                 " No candidate was finished on every split: mean scores are over the splits that were, and the best "
