@@ -2,9 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from search_helpers import GRID, X_IRIS, Y_IRIS, classifier
 from sklearn import model_selection
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from gpunet import GridSearchCV
 from gpunet.estimators import together
@@ -35,6 +39,34 @@ class TestVerbose:
 
         own = "8 networks are trained in stacks."
         assert lines(GridSearchCV) == sorted([own, *lines(model_selection.GridSearchCV)])
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+    @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
+    @pytest.mark.parametrize(
+        ("grid", "of", "said"),
+        [
+            ({"alpha": [1.0, -1.0], "dropout": [0.1, 2.0]}, np.asarray,
+             "2 networks are trained in stacks, 6 one by one (parameters that fit refuses: 6)."),
+            ({"hidden_layer_sizes": [(4,), 3.5], "solver": ["adam", "lbfgs"]}, np.asarray,
+             "2 networks are trained in stacks, 6 one by one (solver='lbfgs' takes all examples at once: 4, "
+             "parameters that fit refuses: 2)."),
+            (GRID, csr_array, "0 networks are trained in stacks, 8 one by one (sparse examples: 8)."),
+        ],
+    )  # fmt: skip
+    def test_what_stacks_refuse_isnt_counted_in_them(self, grid, of, said, capsys):
+        GridSearchCV(classifier(), grid, cv=2, verbose=1).fit(of(X_IRIS), Y_IRIS)
+        assert capsys.readouterr().out.splitlines()[-1] == said
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+    @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
+    def test_nor_what_isnt_fitted_at_all(self, capsys):
+        def broken(X):
+            raise ValueError("no")
+
+        pipeline = make_pipeline(FunctionTransformer(), classifier())
+        grid = {"functiontransformer__func": [None, broken]}
+        GridSearchCV(pipeline, grid, cv=2, verbose=1).fit(X_IRIS, Y_IRIS)
+        assert capsys.readouterr().out.splitlines()[-1] == "2 networks are trained in stacks."
 
 
 class Told:

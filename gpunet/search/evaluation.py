@@ -19,6 +19,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from gpunet.estimators import together
 from gpunet.estimators.perceptron import BasePerceptron
+from gpunet.estimators.prepared import Preparation
 from gpunet.estimators.together import Job
 from gpunet.runs import Interruption
 from gpunet.search.bar import Silent
@@ -26,6 +27,7 @@ from gpunet.search.parts import Given, Split, TransformedSplit
 from gpunet.search.recipes import Params, Recipe, Recipes
 from gpunet.search.scoring import Judge
 from gpunet.search.words import end_of, start_of, summary
+from gpunet.sparse import is_sparse
 
 Result = dict[str, Any]
 """What scikit-learn's ``_fit_and_score`` returns."""
@@ -333,8 +335,11 @@ class Evaluation:
 
     def _say(self, jobs: Sequence[Job], reasons: Counter[str]) -> None:
         """Print how many networks are trained in stacks, and why the others aren't."""
-        known = (together.stackable(job.estimator) for job in jobs)
-        print(summary(len(self._out), reasons + Counter(filter(None, known))))  # noqa: T201
+        prepare = Preparation()
+        known = (_why_alone(job, prepare) for job in jobs)
+        # where transformers have failed there is no job
+        n = len(jobs) + reasons.total()
+        print(summary(n, reasons + Counter(filter(None, known))))  # noqa: T201
 
     def _place(self, task: Task) -> str:
         """Return which split and which candidate it is, as far as ``verbose`` says so."""
@@ -344,6 +349,19 @@ class Evaluation:
         if verbose > 9:
             text += f"; {task.candidate + 1}/{self._n_candidates}"
         return text
+
+
+def _why_alone(job: Job, prepare: Preparation) -> str | None:
+    """Return why a network isn't trained in a stack, as far as is known before; None if it is."""
+    reason = together.stackable(job.estimator)
+    if reason is None and is_sparse(job.X):
+        reason = "sparse examples"
+    if reason is None:
+        try:
+            prepare._parts(job.estimator)
+        except Exception:
+            reason = "parameters that fit refuses"
+    return reason
 
 
 def _last_step(estimator: Any) -> Any:
