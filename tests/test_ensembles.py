@@ -497,6 +497,7 @@ class TestErrors:
         ("parameters", "message"),
         [
             ({"n_estimators": 0}, "'n_estimators' parameter of EnsembleClassifier must be an int"),
+            ({"n_jobs": 0}, r"'n_jobs' parameter of EnsembleClassifier must be .* Got 0"),
             ({"bootstrap": True, "cv": 3}, "bootstrap=True and cv=3 both say"),
             ({"oob_score": True}, "Out of bag estimation only available if bootstrap=True"),
             ({"oob_score": True, "cv": 3}, "Out of bag estimation only available"),

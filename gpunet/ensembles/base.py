@@ -72,7 +72,11 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         "oob_score": ["boolean"],
         "cv": ["cv_object"],
         "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
+        "n_jobs": [
+            None,
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "stack_size": [None, Interval(Integral, 1, None, closed="left")],
     }
 
