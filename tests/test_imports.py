@@ -51,7 +51,7 @@ def test_the_rooms_for_people_import_numpy_at_most(path):
 
 
 RANK = [
-    {"typing"},
+    {"typing", "notices"},
     {"activations"},
     {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout", "loss_scaling"},
     {"primitives"},

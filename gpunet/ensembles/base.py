@@ -7,7 +7,6 @@ rows, too.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from gpunet.estimators.perceptron import BasePerceptron
 from gpunet.estimators.placement import Placement, adopted, column_of, to_numpy
 from gpunet.estimators.together import Job, fit_all
 from gpunet.fitting import TrainingInterruptedWarning
+from gpunet.notices import warn
 from gpunet.typing import Array, HostArray
 
 MAX_INT = np.iinfo(np.int32).max
@@ -236,11 +236,10 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         if not done:
             raise KeyboardInterrupt
         if len(done) < len(jobs):
-            warnings.warn(
+            warn(
                 f"Training was interrupted: the ensemble has the {len(done)} of its {len(jobs)} members that had been "
                 "trained.",
                 TrainingInterruptedWarning,
-                stacklevel=4,
             )
         self.estimators_ = [job.estimator for job in done]
         self._seeds = [job.tag[0] for job in done]
@@ -280,10 +279,9 @@ class Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scik
             )
         known = counts > 0.0
         if not known.all():
-            warnings.warn(
+            warn(
                 f"{np.sum(~known)} of {self._n_samples} rows are held out by no member, so their prediction is NaN: "
                 "train more members, or give a cv whose test rows are all rows.",
-                stacklevel=4,
             )
             counts[~known] = np.nan
         mean = sums / counts.astype(sums.dtype).reshape(-1, *[1] * (sums.ndim - 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from gpunet.estimators.monitor import Monitor
 from gpunet.estimators.prepared import Prepared
 from gpunet.estimators.stochastic import Rules
 from gpunet.network import hypothesis
+from gpunet.notices import warn
 from gpunet.scores import score
 from gpunet.stacks import Stack
 from gpunet.typing import Array
@@ -184,5 +184,5 @@ class StackedFit:
         """Say what the fits have to say, as each would alone."""
         for rules, each in zip(self._rules, self._prepared, strict=True):
             if rules.warning is not None:
-                warnings.warn(rules.warning, ConvergenceWarning, stacklevel=4)
+                warn(rules.warning, ConvergenceWarning)
             check_is_fitted(each.estimator)

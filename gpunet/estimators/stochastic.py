@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from gpunet.estimators.monitor import Monitor
 from gpunet.estimators.parameters import dropout_of, optimizer_of, schedule_of
 from gpunet.estimators.placement import Placement
 from gpunet.estimators.validation import Evaluation, Validation
+from gpunet.notices import warn
 from gpunet.runs import Interruption
 from gpunet.training import Data, Epochs, LearningRate, TrainingState
 from gpunet.typing import Array
@@ -26,10 +26,7 @@ def batch_size_of(estimator: Any, n: int) -> int:
     if batch_size == "auto":
         return min(200, n)
     if batch_size > n:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=6,
-        )
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
     return int(min(batch_size, n))
 
 
@@ -249,10 +246,10 @@ class StochasticFit:
                     if not go_on:
                         break
                 if interruption.requested:
-                    warnings.warn("Training interrupted by user.", stacklevel=5)
+                    warn("Training interrupted by user.")
                     break
         if rules.warning is not None:
-            warnings.warn(rules.warning, ConvergenceWarning, stacklevel=5)
+            warn(rules.warning, ConvergenceWarning)
         estimator._optimizer_state = (state.slots, state.step)
         return state.theta if best is None or not estimator.early_stopping else best
 

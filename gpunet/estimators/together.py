@@ -6,7 +6,6 @@ import collections
 import copy
 import itertools
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from gpunet.estimators import parameters
 from gpunet.estimators.prepared import Preparation, Prepared
 from gpunet.estimators.stacked import StackedFit
 from gpunet.memory import OutOfMemoryError
+from gpunet.notices import warn
 from gpunet.runs import Interruption
 from gpunet.sparse import is_sparse
 from gpunet.typing import HostArray
@@ -130,11 +130,10 @@ def _fit_stacks(  # noqa: PLR0917  # what `fit_all` was given
         jobs = [job for chunk in too_large for job in chunk.jobs]
         size = max(len(chunk.jobs) for chunk in too_large)
         stack_size, n_jobs = size // 2, 1
-        warnings.warn(
+        warn(
             f"A stack of {size} networks didn't fit the memory: trying {stack_size} at once, one stack after "
             "the other. Give stack_size to begin with fewer.",
             RuntimeWarning,  # a ResourceWarning would be shown to nobody
-            stacklevel=3,
         )
 
 

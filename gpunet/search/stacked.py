@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import defaultdict
 from inspect import signature
 from numbers import Integral
@@ -23,6 +22,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
 
 from gpunet.fitting import TrainingInterruptedWarning
+from gpunet.notices import warn
 from gpunet.search.bar import Silent, search_bar
 from gpunet.search.evaluation import Evaluation
 from gpunet.search.parts import Given
@@ -276,7 +276,7 @@ class StackedSearch(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no 
             )
         if self.refit:
             text += f" The best candidate was not refitted. {_REMEDY}"
-        warnings.warn(text, TrainingInterruptedWarning, stacklevel=3)
+        warn(text, TrainingInterruptedWarning)
 
     def plot(
         self, kind: str | None = None, ax: Axes | None = None, *, metric: str | None = None
