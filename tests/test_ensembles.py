@@ -420,6 +420,13 @@ class TestHeldOut:
         alone = clone(as_masks.estimators_[0]).fit(X_DIABETES[half], Y_DIABETES[half])
         assert_same(as_masks.estimators_[0], alone)
 
+    def test_rows_counted_from_the_end(self):
+        first, last = np.arange(100), np.arange(100, 200)
+        usual = regressor(1, cv=[(first, last), (last, first)]).fit(X_DIABETES, Y_DIABETES)
+        from_end = [(first, last - 200), (last - 200, first)]
+        ensemble = regressor(1, cv=from_end).fit(X_DIABETES, Y_DIABETES)
+        np.testing.assert_array_equal(ensemble.oof_prediction_, usual.oof_prediction_)
+
     def test_float32_stays_float32(self):
         X = X_IRIS.astype(np.float32)
         ensemble = classifier(2, cv=3).fit(X, Y_IRIS)
@@ -536,6 +543,12 @@ class TestErrors:
         with pytest.raises(ValueError, match="'alpha' parameter of MLPClassifier") as caught:
             classifier(member={"alpha": -1.0}).fit(X_IRIS, Y_IRIS)
         assert "member 0 " in caught.value.__notes__[0]
+
+    def test_a_malformed_parameter_of_the_members(self):
+        with pytest.raises(
+            ValueError, match=r"dropout is the share .* but is \[0.1, \[0.2, 0.3\]\]"
+        ):
+            classifier(member={"dropout": [0.1, [0.2, 0.3]]}).fit(X_IRIS, Y_IRIS)
 
     def test_what_was_interrupted(self, monkeypatch):
         def interrupted(jobs, **settings):

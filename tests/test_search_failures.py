@@ -33,6 +33,14 @@ class TestFailures:
                 scoring=["accuracy", "f1_macro"], refit="accuracy", return_train_score=True,
             )  # fmt: skip
 
+    @pytest.mark.parametrize("dropout", [[0.1, [0.2, 0.3]], "much", [0.1, None], 1.5])
+    def test_one_malformed_dropout(self, dropout):
+        with pytest.warns(FitFailedWarning, match="'?dropout'?"):
+            ours, _ = compare(
+                GridSearchCV, classifier(), {"dropout": [0.1, dropout]}, X_IRIS, Y_IRIS, cv=2
+            )
+        assert np.isnan(ours.cv_results_["mean_test_score"]).tolist() == [False, True]
+
     def test_with_a_callable_of_several_scores(self):
         def several(estimator, X, y):
             return {"a": estimator.score(X, y), "b": 1.0}
@@ -103,6 +111,16 @@ class TestFailures:
     def test_no_y(self):
         with pytest.raises(ValueError, match=r"fits failed(.|\n)*missing.*'y'"):
             GridSearchCV(classifier(), GRID, cv=2, scoring=lambda e, X: 1.0).fit(X_IRIS)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("beyond", [150, -151])
+def test_rows_that_x_does_not_have(which, beyond):
+    cv = [[np.arange(50), np.arange(50, 60)]]
+    cv[0][which] = np.append(cv[0][which], beyond)
+    for search in (model_selection.GridSearchCV, GridSearchCV):
+        with pytest.raises(IndexError, match=f"{beyond} is out of bounds"):
+            search(classifier(), GRID, cv=cv).fit(X_IRIS, Y_IRIS)
 
 
 def test_splits_that_disagree_with_their_number():

@@ -28,6 +28,7 @@ from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 
 from gpunet import GridSearchCV, HalvingGridSearchCV, MLPClassifier
 from gpunet import RandomizedSearchCV as OurRandomizedSearchCV
+from gpunet.backend import BackendUnavailableError, get_backend
 
 pytestmark = [
     pytest.mark.usefixtures("on_numpy"),
@@ -152,6 +153,32 @@ class TestResultsAreThoseOfScikitLearn:
     def test_splits_as_masks(self):
         mask = np.arange(150) % 3 == 0
         compare(GridSearchCV, classifier(), GRID, X_IRIS, Y_IRIS, cv=[(~mask, mask)])
+
+    @pytest.mark.parametrize("numba", ["0", "1"])
+    def test_splits_counted_from_the_end(self, monkeypatch, numba):
+        monkeypatch.setenv("GPUNET_NUMBA", numba)
+        cv = [(np.arange(-75, 0), np.arange(40)), (np.arange(60), np.arange(-20, -1))]
+        compare(
+            GridSearchCV, classifier(), GRID, X_IRIS, Y_IRIS, cv=cv, return_train_score=True
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "backends", [["numpy", "torch:cpu", "jax"], [None, "array_api_strict"]]
+    )
+    @pytest.mark.usefixtures("finding_classes")
+    def test_a_grid_over_backends(self, backends):
+        for backend in filter(None, backends):
+            try:
+                get_backend(backend)
+            except BackendUnavailableError as error:
+                pytest.skip(str(error))
+        space = {"backend": backends, "alpha": [1e-4, 1.0]}
+        compare(GridSearchCV, classifier(), space, X_IRIS, Y_IRIS, cv=3)
+
+    def test_a_grid_over_dtypes(self):
+        pytest.importorskip("torch")
+        estimator, space = classifier(backend="torch:cpu"), {"dtype": ["float32", "float64"]}
+        compare(GridSearchCV, estimator, space, X_IRIS, Y_IRIS, cv=2)
 
     def test_a_list_of_grids_with_different_shapes(self):
         grids = [

@@ -299,15 +299,16 @@ class Preparation:
                 about = {
                     name: getattr(estimator, name) for name in _FITTED if hasattr(estimator, name)
                 }
-                columns, vector = self._same(X, place), place.vector(weights)
+                columns, vector = self._same(job, X, place), place.vector(weights)
             self._examples[key] = place, columns, y, vector, about
         place, x, y, weights, about = self._examples[key]
         estimator.__dict__.update(about)
         return place, x, y, weights
 
-    def _same(self, X: Any, place: Placement) -> Array:
-        """Return X as columns on the device: held once, however many y there are."""
-        key = ("x", id(X), place.backend.spec, place.dtype)
+    def _same(self, job: Any, X: Any, place: Placement) -> Array:
+        """Return X, checked, as columns on the device: held once, however many y there are."""
+        # by the job's own, since what was checked may be a copy whose id is another's when it is gone
+        key = ("x", id(job.X), place.backend.spec, place.dtype)
         if key not in self._targets:
             self._targets[key] = place.columns(X)
         return self._targets[key]
@@ -322,7 +323,8 @@ class Preparation:
         """Return all targets (K, n), by what is to be learned from those of the job's rows."""
         estimator = job.estimator
         levels = str(getattr(estimator, "quantiles", None))
-        key = (id(y), id(job.rows), type(estimator), estimator.loss, levels)
+        there = (place.backend.spec, place.dtype)  # y on the host is the same for all of them
+        key = (id(y), id(job.rows), type(estimator), estimator.loss, levels, *there)
         if key not in self._learned:
             estimator._encode(
                 place, y if job.rows is None else _taken(place, y, rows), incremental=False
@@ -332,7 +334,7 @@ class Preparation:
             }
             classes = to_numpy(learned["classes_"]).tolist() if "classes_" in learned else None
             learned["key"] = (id(y), str(classes), learned.get("_label_task"), learned.get("_fitted_levels"),
-                              type(estimator))  # fmt: skip
+                              type(estimator), *there)  # fmt: skip
             self._learned[key] = learned
         learned = self._learned[key]
         estimator.__dict__.update({name: learned[name] for name in _LEARNED if name in learned})

@@ -94,7 +94,12 @@ def fit_all(
     """
     singles: list[Job] = []
     with Interruption() as interruption:
-        _fit_stacks(jobs, singles, interruption, n_jobs, stack_size, after_stack, after_epoch)
+        for of_place in _by_place(jobs):
+            if interruption.requested:
+                return
+            _fit_stacks(
+                of_place, singles, interruption, n_jobs, stack_size, after_stack, after_epoch
+            )
         for job in singles:
             if interruption.requested:
                 return
@@ -103,6 +108,15 @@ def fit_all(
                 job.done = False
             elif after_stack is not None:
                 after_stack([job])
+
+
+def _by_place(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return the jobs by where they ask to be computed: how stacks share a place is found for each of them."""
+    places: dict[str, list[Job]] = {}
+    for job in jobs:
+        asked = (getattr(job.estimator, name, None) for name in ("backend", "device"))
+        places.setdefault(str(list(asked)), []).append(job)
+    return list(places.values())
 
 
 def _fit_stacks(  # noqa: PLR0917  # what `fit_all` was given
@@ -293,7 +307,7 @@ def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job
             id(job.y),
             None if job.rows is None else job.rows.size,
             estimator.clip_norm is None,
-            str(np.asarray(estimator.dropout) == 0.0),
+            _dropping(estimator.dropout),
             getattr(estimator, "class_weight", None) is None,
             *(str(getattr(estimator, name, None)) for name in _OF_THE_SHAPE),
         )
@@ -303,6 +317,14 @@ def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job
         [(lane, job) for lane, members in lanes.items() for job in members]
         for lanes in groups.values()
     ]
+
+
+def _dropping(dropout: Any) -> str:
+    """Return in words which hidden layers drop units; what is no list of numbers is refused when it is prepared."""
+    try:
+        return str(np.asarray(dropout) == 0.0)
+    except ValueError:  # lists of several lengths
+        return str(dropout)
 
 
 _OF_THE_SHAPE = ("hidden_layer_sizes", "activation", "solver", "batch_size", "shuffle", "loss", "backend", "device",

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._array_api import device, get_namespace
 from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from gpunet.estimators.together import Job
 from gpunet.search.recipes import Recipe
@@ -51,6 +51,11 @@ class Split:
     index : int
         Which split.
     train, test : array-like of int or bool
+
+    Raises
+    ------
+    IndexError
+        For rows that X doesn't have.
     """
 
     error: str | None = None  # what the transformers raised, as a traceback
@@ -59,16 +64,14 @@ class Split:
 
     def __init__(self, given: Given, index: int, train: Any, test: Any) -> None:
         self.given, self.index = given, index
+        # masks and rows counted from the end as plain indices; NumPy refuses what is out of range
+        everything = np.arange(_num_samples(given.X))
+        rows = {"train": everything[np.asarray(train)], "test": everything[np.asarray(test)]}
+        self.rows: HostArray = rows["train"]
+        self.n_test = rows["test"].size
         xp, _ = get_namespace(given.X)  # as scikit-learn indexes data of every kind
         here = device(given.X)
-        self._indices = {
-            "train": xp.asarray(train, device=here),
-            "test": xp.asarray(test, device=here),
-        }
-        self.rows: HostArray = np.asarray(train)
-        if self.rows.dtype == bool:
-            self.rows = np.flatnonzero(self.rows)
-        self.n_test = int(np.sum(test) if np.asarray(test).dtype == bool else len(test))
+        self._indices = {which: xp.asarray(some, device=here) for which, some in rows.items()}
         self._seen: dict[str, Examples] = {}
         self.users = 0  # networks trained on it
 
