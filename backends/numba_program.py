@@ -84,9 +84,10 @@ class Program:
         self._operations = np.asarray(tape.rows, np.int64)
         self._networks, self._data = tape.networks, data
         self._memory = np.empty(tape.size + 64, np.uint8)
-        self._constants = tape.constants  # kept, as their addresses are
+        # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
+        self._constants, tape.constants = tape.constants, []
         self._arena = -(-_address(self._memory) // 64) * 64
-        self._fixed = [_address(constant) for constant in tape.constants]
+        self._fixed = [_address(constant) for constant in self._constants]
         self._steps = max(1, int(self.at_once / (2 * tape.multiplications * self._networks)))
         self._carried: tuple[list[HostArray], list[int]] = [], []
 

@@ -217,6 +217,21 @@ def test_data_for_which_there_is_no_room_is_named(backend, monkeypatch):
         network.fit(X, y)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("of", ["_draw", "_end"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_network_for_which_there_is_no_room_beside_its_steps_is_named(
+    backend, monkeypatch, solver, of
+):
+    def short(*_):
+        raise error_of(backend)
+
+    monkeypatch.setattr(MLPClassifier, of, short)
+    network = MLPClassifier((6,), backend=backend, solver=solver, batch_size=M, max_iter=1)
+    with pytest.raises(OutOfMemoryError, match=re.escape("layers [5, 6, 3], 57 parameters")):
+        network.fit(*data())
+
+
 def test_sizes_are_those_of_the_arrays():
     from gpunet.activations import ReLU, Softmax
     from gpunet.losses import SoftmaxCrossEntropy

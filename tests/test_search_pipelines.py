@@ -1,5 +1,7 @@
 """Searches over pipelines: transformers are fitted once for a split, networks in stacks."""
 
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from gpunet import GridSearchCV, HalvingGridSearchCV
+from gpunet.search.parts import Split
 from gpunet.search.recipes import Recipes
 
 pytestmark = [
@@ -70,6 +73,71 @@ class Broken(TransformerMixin, BaseEstimator):
         if self.on == "transform":
             raise ValueError("broken when asked")
         return X
+
+
+class Held(TransformerMixin, BaseEstimator):
+    """Counts how many of the matrices it has made are there at once."""
+
+    def __init__(self, made=None):
+        self.made = made
+
+    def __sklearn_clone__(self):
+        return self
+
+    def fit(self, X, y=None):
+        self.made.fits += 1
+        return self
+
+    def transform(self, X):
+        return self.made.note(2.0 * X)
+
+
+class Made:
+    """Matrices as they are made."""
+
+    def __init__(self):
+        self.fits, self.most, self._known = 0, 0, []
+
+    def note(self, X):
+        self._known.append(weakref.ref(X))
+        self.most = max(self.most, sum(known() is not None for known in self._known))
+        return X
+
+
+SPACE = {"hidden_layer_sizes": [(4,), (6,)], "alpha": [1e-4, 1.0], "random_state": [0, 1]}
+SETTINGS = {"cv": 10, "return_train_score": True, "refit": False, "n_jobs": 1}
+
+
+class TestMemory:
+    @pytest.mark.parametrize("numba", ["0", "1"])
+    def test_a_pipelines_data_is_held_for_few_splits_at_once(self, monkeypatch, numba):
+        monkeypatch.setenv("GPUNET_NUMBA", numba)
+        made = Made()
+        estimator = Pipeline([("held", Held(made)), ("net", classifier(max_iter=2))])
+        space = {f"net__{name}": values for name, values in SPACE.items()}
+        GridSearchCV(estimator, space, **SETTINGS).fit(X_IRIS, Y_IRIS)
+        assert made.fits == 10
+        assert (
+            made.most <= 4
+        )  # what one split trains on and is scored on, and what the next one trains on
+
+    def test_singly_fitted_networks_of_a_split_are_fitted_together(self):
+        made = Made()
+        estimator = Pipeline([("held", Held(made)), ("net", classifier(solver="lbfgs"))])
+        GridSearchCV(estimator, {"net__alpha": [1e-4, 1.0]}, **SETTINGS).fit(X_IRIS, Y_IRIS)
+        assert made.fits == 10
+        assert made.most <= 4
+
+    def test_slices_are_held_for_one_split_at_once(self, monkeypatch):
+        made, examples = Made(), Split.examples
+
+        def noted(split, which):
+            X, *others = examples(split, which)
+            return made.note(X), *others
+
+        monkeypatch.setattr(Split, "examples", noted)
+        GridSearchCV(classifier(max_iter=2), SPACE, **SETTINGS).fit(X_IRIS, Y_IRIS)
+        assert made.most == 2  # what it trains on and what it is scored on
 
 
 class TestPipelines:

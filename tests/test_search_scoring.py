@@ -23,7 +23,7 @@ class TestScoring:
     def judged(self, estimators, name, X, y):
         scorer = get_scorer(name)
         given = Given(estimators[0], X, y, {}, {})
-        split = Split(given, 0, np.arange(3), np.arange(len(X)))
+        split = Split(given, 0, np.arange(2), np.arange(len(X)))
         return scoring.Judge(scorer, np.nan).scores(split, estimators, "test"), scorer
 
     @pytest.mark.parametrize("n", [2, 7, 8, 9, 100, 129, 1000])

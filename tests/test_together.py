@@ -301,6 +301,21 @@ def test_stacks_that_dont_fit_the_memory_are_divided(fits, monkeypatch, alone):
     check_each(jobs)
 
 
+def test_a_network_that_doesnt_fit_the_memory_before_it_is_trained_is_named(monkeypatch):
+    draw = MLPClassifier._draw
+
+    def short(self, place):
+        if self.hidden_layer_sizes != (6,):
+            raise MemoryError("Unable to allocate")
+        draw(self, place)
+
+    monkeypatch.setattr(MLPClassifier, "_draw", short)
+    jobs = jobs_of(MLPClassifier(**SMALL), {"hidden_layer_sizes": [(6,), (60,)]}, folds=FOLDS[:1])
+    fit_all(jobs)
+    assert jobs[0].error is None
+    assert "layers [64, 60, 10], 4,510 parameters, doesn't fit the memory" in str(jobs[1].error)
+
+
 def test_a_network_that_doesnt_fit_the_memory_is_named(monkeypatch):
     def short(self, *arguments):
         raise MemoryError

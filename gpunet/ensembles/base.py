@@ -41,7 +41,8 @@ PARAMETERS = """n_estimators : int, default=5
     random_state : int, RandomState or None, default=None
         Draws the members' seeds and bootstrap samples, the same as scikit-learn's bagging.
     n_jobs : int, default=None
-        The number of threads that train members side by side; None takes one for each core on a CPU.
+        The number of threads that train stacks of members side by side; None takes one for each core on a CPU. What is
+        for no stack, with solver 'lbfgs' or sparse X, is fitted one after the other.
     stack_size : int, default=None
         The number of members that are trained as one stack; None finds it. It doesn't change the result."""
 

@@ -10,6 +10,7 @@ import copy
 import math
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from gpunet.estimators.stochastic import StochasticFit
 from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.lbfgs import cost_function
 from gpunet.losses import Loss
-from gpunet.memory import predicted
+from gpunet.memory import explained, predicted, step_too_large
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
 from gpunet.sparse import copied_rows
@@ -133,7 +134,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             X, y, sample_weight, first=first, incremental=incremental, own_validation=own
         )
         given = (X, y, sample_weight)
-        with place.backend.active():
+        with place.backend.active(), self._named_where_too_large(place, data[0].shape[-1]):
             validation = None
             if own:
                 validation = Validation.of(self, place, X_val, y_val, self.n_outputs_)
@@ -181,8 +182,26 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             y = self._encode(place, y, incremental=incremental)
             x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
-            theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)
+            with self._named_where_too_large(place, x.shape[-1]):
+                theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)
         return place, (x, y, weights, self._l2()), theta
+
+    def _named_where_too_large(self, place: Placement, n: int) -> AbstractContextManager[None]:
+        """Return a context in which an error about memory tells the sizes of the network, trained on n examples."""
+
+        def words() -> str:
+            whole = self.solver == "lbfgs"
+            m = n if whole else min(n, 200 if self.batch_size == "auto" else self.batch_size)
+            return step_too_large(
+                self._described,
+                place.backend,
+                n=n,
+                m=m,
+                n_slots=0 if whole else parameters.optimizer_of(self).n_slots,
+                width=int(place.dtype.removeprefix("float")) // 8,
+            )
+
+        return explained(place.backend, words)
 
     def _hidden(self, *, validation: bool) -> list[int]:
         """Return the hidden layers' sizes, all parameters having been checked."""

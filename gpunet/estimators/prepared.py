@@ -169,6 +169,14 @@ class Preparation:
     _drawn: dict[Any, dict[str, Any]] = field(default_factory=dict)
     _lanes: dict[Any, Any] = field(default_factory=dict)
     _met: set[int] = field(default_factory=set)
+    _X: Any = None
+
+    def next_data(self, X: Any) -> None:
+        """Begin jobs on X; what was made of another one is let go, unless a stack still has it."""
+        if X is not self._X:
+            self._X = X
+            for made in (self._examples, self._targets, self._learned, self._weights):
+                made.clear()
 
     def next_stack(self) -> None:
         """Begin a stack: its members share generators with each other only."""
@@ -188,7 +196,7 @@ class Preparation:
             Whatever a single fit would raise, or something like it.
         """
         estimator = job.estimator
-        if is_sparse(job.X):
+        if is_sparse(job.data()[0]):
             return None
         parts = self._parts(estimator)
         mine = estimator.random_state
@@ -291,9 +299,10 @@ class Preparation:
         key = (id(job.X), id(job.y), id(job.sample_weight), estimator._task_is_numeric,
                estimator.backend, estimator.device, estimator.dtype)  # fmt: skip
         if key not in self._examples:
-            X = adopted(estimator, job.X)
+            X, y = job.data()
+            X = adopted(estimator, X)
             place = Placement.of(estimator, X)
-            X, y = place.validate(estimator, X, job.y, reset=True)
+            X, y = place.validate(estimator, X, y, reset=True)
             weights = place.weights(job.sample_weight, X)
             with place.backend.active():
                 about = {

@@ -24,8 +24,31 @@ from gpunet.estimators.stacked import StackedFit
 from gpunet.memory import OutOfMemoryError
 from gpunet.notices import warn
 from gpunet.runs import Interruption
-from gpunet.sparse import is_sparse
 from gpunet.typing import HostArray
+
+
+class Later:
+    """Training data that is made when it is first needed, and held until it is forgotten.
+
+    Parameters
+    ----------
+    make : callable
+        Returns X and y. Where it raises, it is to raise at once when it is asked again.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Any, Any]]) -> None:
+        self._make = make
+        self._made: tuple[Any, Any] | None = None
+
+    def __call__(self) -> tuple[Any, Any]:
+        """Return X and y, the same objects each time."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def forget(self) -> None:
+        """Let X and y go."""
+        self._made = None
 
 
 @dataclass(eq=False)
@@ -40,7 +63,7 @@ class Job:
     estimator : MLPClassifier or MLPRegressor
         Unfitted, with its parameters set; fitted in place.
     X, y, sample_weight : array-like
-        As `fit` takes them.
+        As `fit` takes them. A `Later` in X's place stands for both X and y.
     rows : NumPy array of int, optional
         The examples to fit on, as indices; None takes all.
     tag : object
@@ -55,13 +78,17 @@ class Job:
 
     estimator: Any
     X: Any
-    y: Any
+    y: Any = None
     sample_weight: Any = None
     rows: HostArray | None = None
     tag: Any = None
     error: Exception | None = field(default=None, init=False)
     seconds: float = field(default=0.0, init=False)
     done: bool = field(default=False, init=False)
+
+    def data(self) -> tuple[Any, Any]:
+        """Return X and y."""
+        return self.X() if isinstance(self.X, Later) else (self.X, self.y)
 
 
 def fit_all(
@@ -79,7 +106,8 @@ def fit_all(
     jobs : sequence of Job
         Errors are kept in them, one by one, and end nothing else.
     n_jobs : int, optional
-        How many threads train stacks side by side, as in scikit-learn; None takes one for each core on a CPU.
+        How many threads train stacks side by side, counted as in scikit-learn; None takes one for each core on a CPU.
+        What is for no stack is fitted one after the other.
     stack_size : int, optional
         How many networks are trained as one; None finds it.
     after_stack : callable, optional
@@ -93,6 +121,9 @@ def fit_all(
     Ctrl-C ends it early: jobs that it didn't come to, or was in the middle of, are not ``done``.
     """
     singles: list[Job] = []
+    met: dict[int, int] = {}
+    # those of the same X side by side, so that little of what is made later is held at once
+    jobs = sorted(jobs, key=lambda job: met.setdefault(id(job.X), len(met)))
     with Interruption() as interruption:
         for of_place in _by_place(jobs):
             if interruption.requested:
@@ -130,19 +161,19 @@ def _fit_stacks(  # noqa: PLR0917  # what `fit_all` was given
 ) -> None:
     """Fit what can be stacked; the others go to ``singles``. What doesn't fit the memory is tried in smaller stacks."""
     while jobs:
-        too_large: list[_Chunk] = []
+        too_large: list[list[Job]] = []
         chunks = _prepared(jobs, singles, stack_size, n_jobs)
         for chunk in _trained(chunks, len(jobs), n_jobs, interruption, after_epoch):
             if chunk.too_large and len(chunk.jobs) > 1:
-                too_large.append(chunk)
+                too_large.append(chunk.jobs)
                 continue
             chunk.finish()
             if after_stack is not None:
                 after_stack(chunk.jobs)
         if interruption.requested or not too_large:
             return
-        jobs = [job for chunk in too_large for job in chunk.jobs]
-        size = max(len(chunk.jobs) for chunk in too_large)
+        jobs = [job for stack in too_large for job in stack]
+        size = max(map(len, too_large))
         stack_size, n_jobs = size // 2, 1
         warn(
             f"A stack of {size} networks didn't fit the memory: trying {stack_size} at once, one stack after "
@@ -195,11 +226,13 @@ def _fit_alone(job: Job) -> None:
     """Fit a job's estimator as a user would."""
     started = time.perf_counter()
     try:
-        X, y, weights = job.X, job.y, job.sample_weight
+        X, y = job.data()
+        weights = job.sample_weight
+        started = time.perf_counter()
         if job.rows is not None:
-            X, y = _safe_indexing(X, job.rows), _safe_indexing(y, job.rows)
+            X_all, X, y = X, _safe_indexing(X, job.rows), _safe_indexing(y, job.rows)
             # weights of another length stay as they are, for `fit` to refuse them
-            weights = _check_method_params(job.X, {"weights": weights}, job.rows)["weights"]
+            weights = _check_method_params(X_all, {"weights": weights}, job.rows)["weights"]
         job.estimator.fit(X, y, sample_weight=weights)
     except Exception as error:
         job.error = error
@@ -213,6 +246,7 @@ class _Chunk:
     jobs: list[Job] = field(default_factory=list)
     prepared: list[Prepared] = field(default_factory=list)
     too_large: bool = False
+    _fit: StackedFit | None = field(default=None, init=False)
 
     def train(
         self, interruption: Interruption, after_epoch: Callable[[Sequence[Job]], None] | None
@@ -232,21 +266,22 @@ class _Chunk:
         except Exception as error:
             if not self.prepared[0].place.backend.is_memory_error(error):
                 raise
-            self.too_large = True
+            self.too_large, self._fit = True, None
             for each in self.prepared:
                 each.undo()
         self._seconds = time.perf_counter() - started
         return self
 
     def finish(self) -> None:
-        """Tell the jobs how it went, and the user what a single fit would."""
+        """Tell the jobs how it went, and the user what a single fit would; let the data go."""
         if self.too_large:
             self._errors = [OutOfMemoryError(self.prepared[0].size())]
-        else:
+        elif self._fit is not None:
             self._fit.warn()
         for job, error in zip(self.jobs, self._errors, strict=True):
             job.error, job.done = error, True
             job.seconds = self._seconds / len(self.jobs)
+        self.prepared, self._fit = [], None
 
 
 def _prepared(
@@ -257,6 +292,7 @@ def _prepared(
     stacking: Stacking | None = None  # found before stacks side by side keep BLAS to one thread
     for group in _groups(jobs, singles):
         waiting, size = collections.deque(group), stack_size
+        prepare.next_data(group[0][1].X)
         while waiting:
             prepare.next_stack()
             chunk: dict[Any, _Chunk] = {}
@@ -297,7 +333,7 @@ def _groups(jobs: Sequence[Job], singles: list[Job]) -> list[list[tuple[Any, Job
     """Return jobs that may well have one shape, with what those that see the same minibatches have in common."""
     groups: dict[Any, dict[Any, list[Job]]] = {}
     for job in jobs:
-        if stackable(job.estimator) is not None or is_sparse(job.X):
+        if stackable(job.estimator) is not None:
             singles.append(job)
             continue
         estimator = job.estimator
@@ -394,13 +430,15 @@ def _trained(
     first = next(chunks, None)
     if first is None:
         return
-    stacking = first.prepared[0].place.backend.stacking()
+    backend = first.prepared[0].place.backend
+    stacking = backend.stacking()
     side_by_side = (
         min(_threads(stacking, n_jobs), networks)
         if stacking.whole_epochs
         else _side_by_side(first.prepared[0], networks, stacking, n_jobs)
     )
     chunks = itertools.chain([first], chunks)
+    del first  # with its data
     if side_by_side == 1:
         for chunk in chunks:
             chunk.train(interruption, after_epoch)
@@ -409,8 +447,7 @@ def _trained(
             yield chunk
         return
     # each stack has a core, so that BLAS threads of its own would only be in the way
-    one_thread = first.prepared[0].place.backend.one_thread()
-    with one_thread, ThreadPoolExecutor(side_by_side) as pool:
+    with backend.one_thread(), ThreadPoolExecutor(side_by_side) as pool:
         running: set[Future[_Chunk]] = set()
         for more in itertools.chain(chunks, itertools.repeat(None)):
             if more is not None and not interruption.requested:
@@ -420,7 +457,7 @@ def _trained(
             if not running:
                 return
             finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                trained = future.result()
+            while finished:
+                trained = finished.pop().result()
                 if not interruption.requested:
                     yield trained

@@ -161,16 +161,13 @@ class Evaluation:
         return ours, alone, reasons
 
     def _jobs(self, tasks: Sequence[tuple[Task, Any]]) -> list[Job]:
-        """Return the jobs of fitting the networks; where transformers have failed there is none."""
+        """Return the jobs of fitting the networks."""
         jobs = []
         for task, estimator in tasks:
             assert task.data is not None
             if self._search.verbose > 9:
                 print(start_of(self._place(task), task.params))  # noqa: T201
-            if task.data.error is None:
-                jobs.append(task.data.job(estimator, task))
-            else:
-                self._fail(task, task.data.error, task.data.exception, 0.0)
+            jobs.append(task.data.job(estimator, task))
         return jobs
 
     def _finish(self, jobs: Sequence[Job]) -> None:
@@ -181,8 +178,9 @@ class Evaluation:
             if job.error is None:
                 by_split.setdefault(job.tag.data, []).append(job)
             else:
-                error = "".join(format_exception(job.error))
+                error = job.tag.data.error or "".join(format_exception(job.error))
                 self._fail(job.tag, error, job.error, job.seconds)
+                job.tag.data.scored(1)
         for split, fitted in by_split.items():
             estimators = [job.estimator for job in fitted]
             started = time.perf_counter()
@@ -195,6 +193,7 @@ class Evaluation:
             )
             for job, test, train in zip(fitted, test_scores, train_scores, strict=True):
                 self._keep(job.tag, test, train, fit_seconds=job.seconds, score_seconds=seconds)
+            split.scored(len(fitted))
         for job in jobs:
             job.estimator = None  # thousands of them would fill the memory
 

@@ -14,7 +14,7 @@ from sklearn.utils._array_api import device, get_namespace
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
-from gpunet.estimators.together import Job
+from gpunet.estimators.together import Job, Later
 from gpunet.search.recipes import Recipe
 from gpunet.typing import HostArray
 
@@ -43,7 +43,7 @@ class Given:
 
 
 class Split:
-    """The rows of one split of the data, sliced once for all that ask for them.
+    """The rows of one split of the data, sliced for all networks that are scored together.
 
     Parameters
     ----------
@@ -73,6 +73,7 @@ class Split:
         here = device(given.X)
         self._indices = {which: xp.asarray(some, device=here) for which, some in rows.items()}
         self._seen: dict[str, Examples] = {}
+        self.measures: dict[str, Any] = {}  # against what is seen
         self.users = 0  # networks trained on it
 
     def job(self, estimator: Any, tag: Any) -> Job:
@@ -93,13 +94,20 @@ class Split:
             self._seen[which] = self.examples(which)
         return self._seen[which]
 
+    def scored(self, n: int) -> None:
+        """Take note that n networks more are scored, or won't be: the slices are let go."""
+        self._seen.clear()
+        self.measures.clear()
+
     def whole(self, estimator: Any) -> Any:
         """Return what predicts from `examples`: the network, and the transformers before it."""
         return estimator
 
 
 class TransformedSplit(Split):
-    """A split's rows through a pipeline's transformers, fitted to the training rows.
+    """A split's rows through a pipeline's transformers, fitted to the training rows when these are needed.
+
+    They are held until the last network is scored.
 
     Parameters
     ----------
@@ -109,26 +117,34 @@ class TransformedSplit(Split):
 
     def __init__(self, split: Split, recipe: Recipe) -> None:
         self.__dict__.update(split.__dict__)
-        self._seen, self.users = {}, 0
-        self._pipeline = recipe.pipeline
+        self._seen, self.measures, self.users, self._scored = {}, {}, 0, 0
+        self._pipeline, self._transformers = recipe.pipeline, recipe.transformers
         self._fitted: dict[str, Any] = {}
+        self._trained_on = Later(self._transformed)
+
+    def _transformed(self) -> tuple[Any, Any]:
+        """Return the training rows, having fitted the transformers to them."""
+        if self.exception is not None:
+            raise self.exception
         started = time.perf_counter()
         try:
             X, y, _ = self.examples("train")
-            for name, transformer in recipe.transformers:
+            for name, transformer in self._transformers:
                 fitted = self._fitted[name] = clone(transformer)
                 X = (
                     fitted.fit_transform(X, y)
                     if hasattr(fitted, "fit_transform")
                     else fitted.fit(X, y).transform(X)
                 )
-            self._trained_on = X, y
         except Exception as error:
             self.error, self.exception = format_exc(), error
-        self.seconds = time.perf_counter() - started
+            raise
+        finally:
+            self.seconds = time.perf_counter() - started
+        return X, y
 
     def job(self, estimator: Any, tag: Any) -> Job:
-        return Job(estimator, *self._trained_on, tag=tag)
+        return Job(estimator, self._trained_on, tag=tag)
 
     def seen(self, which: str) -> Examples:
         if which not in self._seen:
@@ -139,6 +155,13 @@ class TransformedSplit(Split):
                 X = transformer.transform(X)
             self._seen[which] = X, y, params
         return self._seen[which]
+
+    def scored(self, n: int) -> None:
+        self._scored += n
+        if self._scored == self.users:
+            super().scored(n)
+            self._trained_on.forget()
+            self._fitted.clear()
 
     def whole(self, estimator: Any) -> Any:
         *before, (last, _) = self._pipeline.steps

@@ -41,7 +41,6 @@ class Judge:
             isinstance(one, _BaseScorer | _PassthroughScorer) for one in scorers
         )
         self._direct = None if several else _direct(scorer)
-        self._measures: dict[tuple[Split, str], Measure | None] = {}
 
     def failed(self) -> Any:
         """Return the score of what couldn't be fitted."""
@@ -63,9 +62,9 @@ class Judge:
                 for estimator in estimators
             ]
         if self._direct is not None and not params:
-            if (split, which) not in self._measures:
-                self._measures[split, which] = _measure(y, self._direct)
-            measure = self._measures[split, which]
+            if which not in split.measures:
+                split.measures[which] = _measure(y, self._direct)
+            measure = split.measures[which]
             found = None if measure is None else self._directly(estimators, X, measure)
             if found is not None:
                 return found

@@ -21,8 +21,8 @@ _DOCUMENTATION = """The parameters, attributes and methods of `sklearn.model_sel
         gpunet's estimator, or a pipeline that ends with one.
     {parameters}
     n_jobs : int, default=None
-        How many threads train stacks side by side; None takes one for each core. Of what is fitted singly, how many
-        are fitted at once, as in scikit-learn.
+        How many threads train stacks side by side; None takes one for each core. gpunet's networks that are for no
+        stack are fitted one after the other. Of what is left to scikit-learn, how many are fitted at once, as there.
     stack_size : int, default=None
         How many networks are trained as one; None finds it.
     progress : bool, default=False
