@@ -59,14 +59,6 @@ class TestVerbose:
 
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
     @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
-    def test_nor_what_isnt_fitted_at_all(self, capsys):
-        def broken(X):
-            raise ValueError("no")
-
-        pipeline = make_pipeline(FunctionTransformer(), classifier())
-        grid = {"functiontransformer__func": [None, broken]}
-        GridSearchCV(pipeline, grid, cv=2, verbose=1).fit(X_IRIS, Y_IRIS)
-        assert capsys.readouterr().out.splitlines()[-1] == "2 networks are trained in stacks."
 
 
 class Told:
