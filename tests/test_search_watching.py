@@ -7,8 +7,6 @@ import pytest
 from scipy.sparse import csr_array
 from search_helpers import GRID, X_IRIS, Y_IRIS, classifier
 from sklearn import model_selection
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from gpunet import GridSearchCV
 from gpunet.estimators import together
@@ -56,9 +54,6 @@ class TestVerbose:
     def test_what_stacks_refuse_isnt_counted_in_them(self, grid, of, said, capsys):
         GridSearchCV(classifier(), grid, cv=2, verbose=1).fit(of(X_IRIS), Y_IRIS)
         assert capsys.readouterr().out.splitlines()[-1] == said
-
-    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
-    @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 
 
 class Told:
