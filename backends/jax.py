@@ -4,8 +4,8 @@ Requires: jax >= 0.9. Double precision is switched on only while gpunet computes
 float64, and JAX itself goes on with it in float32 unless its own ``jax_enable_x64`` is set.
 
 JAX compiles every function that runs outside of a step, too, once for each shape, and keeps some thousands of these
-programs: 100 fits of different shapes were seen to hold 3.8 GB, 600 of one shape nothing. ``jax.clear_caches()``
-frees them.
+programs: a hundred fits of different shapes may hold gigabytes, any number of one shape nothing more.
+``jax.clear_caches()`` frees them.
 """
 
 from __future__ import annotations

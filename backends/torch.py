@@ -82,8 +82,8 @@ class TorchBackend(Backend):
     def compile(self, step: Step) -> Epoch:
         """Return a loop whose steps share memory and views.
 
-        Not `torch.compile`: on a processor, the cost of a network and its gradient compiled were slower than eager
-        (583 against 493 µs a step of a small network), and compiling a step takes seconds of a first fit. On CUDA its
+        Not `torch.compile`: on a processor its peer in scripts/bench/train is slower than the eager one on small
+        networks, and compiling a step takes seconds of a first fit. On CUDA its
         mode "reduce-overhead" should pay for small networks, but nothing has been measured there yet.
         """
         from .torch_primitives import StepPrimitives

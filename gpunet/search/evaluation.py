@@ -336,9 +336,7 @@ class Evaluation:
         """Print how many networks are trained in stacks, and why the others aren't."""
         prepare = Preparation()
         known = (_why_alone(job, prepare) for job in jobs)
-        # where transformers have failed there is no job
-        n = len(jobs) + reasons.total()
-        print(summary(n, reasons + Counter(filter(None, known))))  # noqa: T201
+        print(summary(len(self._out), reasons + Counter(filter(None, known))))  # noqa: T201
 
     def _place(self, task: Task) -> str:
         """Return which split and which candidate it is, as far as ``verbose`` says so."""
