@@ -120,7 +120,8 @@ class JAXBackend(Backend):
                 data = (*map(xp.matrix_transpose, rows), *others) if rows else others
                 return step(primitives, carry, batch, data), None
 
-            return jax.lax.scan(body, carry, batches)[0]
+            # two steps a turn: XLA copies parameters from one turn to the next
+            return jax.lax.scan(body, carry, batches, unroll=2)[0]
 
         def run(carry: Any, batches: Any, rows: Any, others: Any) -> Any:
             if architecture is None:
