@@ -17,7 +17,7 @@ from typing import Any
 
 from gpunet import optimizers
 from gpunet.backend import Backend, BackendUnavailableError, Device, Epoch, Step, get_backend
-from gpunet.training import TrainingStep
+from gpunet.step import TrainingStep
 
 
 class JAXBackend(Backend):

@@ -1,6 +1,6 @@
 """What recorders share: primitives that note a training step down instead of taking it.
 
-A step of `gpunet.training` calls its primitives and nothing else. Called once with a recorder in their place and values
+A step of `gpunet.step` calls its primitives and nothing else. Called once with a recorder in their place and values
 of known shapes in place of arrays, it tells all that there is to do; the backend then does it in a way of its own.
 """
 

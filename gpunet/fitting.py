@@ -18,7 +18,8 @@ from gpunet.primitives import example_share, mean_cost
 from gpunet.runs import Callback, EarlyStopping, Result
 from gpunet.schedules import Schedule
 from gpunet.scores import decide, score
-from gpunet.training import Data, Epochs, TrainingState, train
+from gpunet.step import Data
+from gpunet.training import Epochs, TrainingState, train
 from gpunet.typing import Array
 
 Held = tuple[Array, Array, Array | None]

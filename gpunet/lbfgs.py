@@ -26,7 +26,8 @@ from gpunet.optimizers import LBFGS, Slots
 from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
-from gpunet.training import Data, TrainingState
+from gpunet.step import Data
+from gpunet.training import TrainingState
 from gpunet.typing import Array, HostArray
 
 _REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in minibatches."
@@ -36,7 +37,7 @@ _REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in m
 class CostStep:
     """A step that stays where it is: its result is the gradient, in the place of an optimizer's memory, and the cost.
 
-    Called as `gpunet.training.TrainingStep` is, with carry = (θ, (∂J/∂θ,), J) and `Data`; it takes all examples.
+    Called as `gpunet.step.TrainingStep` is, with carry = (θ, (∂J/∂θ,), J) and `Data`; it takes all examples.
     """
 
     architecture: Architecture

@@ -1,6 +1,6 @@
 """Many networks of one shape, trained as one program.
 
-A `Stack` runs the same `gpunet.training.TrainingStep` as a single network, with a leading axis on all that differs:
+A `Stack` runs the same `gpunet.step.TrainingStep` as a single network, with a leading axis on all that differs:
 θ (K, P), the optimizer's memory, learning rates, λ, dropout, the examples. Each network sees exactly the minibatches
 that it would have seen alone; where all of them see the same, as candidates of a search on one fold with one seed do,
 a minibatch is gathered once.
@@ -21,13 +21,8 @@ from gpunet.dropout import key_of
 from gpunet.loss_scaling import start as first_scale
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer
-from gpunet.training import (
-    Carry,
-    LearningRate,
-    Settings,
-    TrainingStep,
-    of_each,
-)
+from gpunet.step import Carry, Settings, TrainingStep
+from gpunet.training import LearningRate, of_each
 from gpunet.typing import Array, HostArray
 
 T = TypeVar("T")

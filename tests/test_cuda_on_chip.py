@@ -24,7 +24,8 @@ from gpunet import activations, losses, optimizers
 from gpunet.backend import Backend, BackendUnavailableError, get_backend
 from gpunet.network import Architecture
 from gpunet.stacks import Member, Stack
-from gpunet.training import Epochs, TrainingState, TrainingStep
+from gpunet.step import TrainingStep
+from gpunet.training import Epochs, TrainingState
 
 
 def module_beside(name):

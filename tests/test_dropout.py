@@ -8,7 +8,8 @@ from gpunet.backend import get_backend
 from gpunet.description import architecture_of
 from gpunet.dropout import keep, key_of
 from gpunet.network import cost_and_gradient
-from gpunet.training import Epochs, TrainingState, clipped
+from gpunet.step import clipped
+from gpunet.training import Epochs, TrainingState
 
 
 def kept(backend, *, seed=0, step=1, layer=0, rate=0.3, shape=(50, 200)):

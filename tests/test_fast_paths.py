@@ -12,7 +12,7 @@ from gpunet import MLPClassifier, activations, losses, optimizers
 from gpunet.backend import Backend, get_backend
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.primitives import Primitives
-from gpunet.training import TrainingStep
+from gpunet.step import TrainingStep
 
 
 @dataclass

@@ -13,7 +13,7 @@ from gpunet.losses import SoftmaxCrossEntropy
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.optimizers import Adam, Momentum
 from gpunet.stacks import Member, Stack
-from gpunet.training import TrainingStep
+from gpunet.step import TrainingStep
 
 SIZES, N = (5, 8, 3), 24
 ARCHITECTURE = Architecture(SIZES, (ReLU(), Softmax()), SoftmaxCrossEntropy())

@@ -9,7 +9,7 @@ from gpunet.backend import Backend, get_backend
 from gpunet.lbfgs import CostStep
 from gpunet.network import Architecture, cost_and_gradient
 from gpunet.primitives import Primitives
-from gpunet.training import TrainingStep
+from gpunet.step import TrainingStep
 
 pytest.importorskip("numba", reason="numba isn't installed")
 

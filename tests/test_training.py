@@ -20,7 +20,8 @@ import gpunet
 from gpunet import optimizers
 from gpunet.backend import Backend, get_backend
 from gpunet.description import architecture_of
-from gpunet.training import Epochs, TrainingState, TrainingStep, train
+from gpunet.step import TrainingStep
+from gpunet.training import Epochs, TrainingState, train
 
 
 @pytest.fixture(scope="module")

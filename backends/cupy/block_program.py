@@ -58,7 +58,7 @@ class Program:
     Parameters
     ----------
     step : callable
-        `gpunet.training.TrainingStep`.
+        `gpunet.step.TrainingStep`.
     arguments : tuple
         Carry, batches and data: what an epoch of it is called with.
     chip : Chip

@@ -1,6 +1,6 @@
 """Primitives that note down what one block is to do with a network.
 
-The step of `gpunet.training`, the only one there is, is called once with a `Recorder` in place of primitives. Each
+The step of `gpunet.step`, the only one there is, is called once with a `Recorder` in place of primitives. Each
 primitive notes the same formula as its kernel has (activations.cuh, output.cuh, training.cuh), over memory on the chip
 (block.cuh). All that is known by then, sizes above all, is a constant of the program.
 """

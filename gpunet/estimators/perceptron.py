@@ -33,7 +33,7 @@ from gpunet.memory import explained, predicted, step_too_large
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
 from gpunet.sparse import copied_rows
-from gpunet.training import Data
+from gpunet.step import Data
 from gpunet.typing import Array, HostArray, Namespace
 
 Read = Callable[[Namespace, Array, Array], Array]

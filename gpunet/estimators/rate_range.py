@@ -13,7 +13,7 @@ from sklearn.base import clone
 from gpunet.dropout import key_of
 from gpunet.estimators.parameters import SOLVERS, dropout_of, optimizer_of
 from gpunet.loss_scaling import start
-from gpunet.training import TrainingStep
+from gpunet.step import TrainingStep
 from gpunet.typing import Array, HostArray
 
 

@@ -16,7 +16,8 @@ from gpunet.estimators.placement import Placement
 from gpunet.estimators.validation import Evaluation, Validation
 from gpunet.notices import warn
 from gpunet.runs import Interruption
-from gpunet.training import Data, Epochs, LearningRate, TrainingState
+from gpunet.step import Data
+from gpunet.training import Epochs, LearningRate, TrainingState
 from gpunet.typing import Array
 
 

@@ -15,7 +15,7 @@ from gpunet.memory import hypothesis_within
 from gpunet.network import Architecture
 from gpunet.primitives import example_share, mean_cost
 from gpunet.scores import score
-from gpunet.training import Data
+from gpunet.step import Data
 from gpunet.typing import Array
 
 
