@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from gpunet.examples import Border
 from gpunet.lbfgs import minimize
 from gpunet.memory import hypothesis_within
+from gpunet.notices import warn
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.primitives import example_share, mean_cost
 from gpunet.runs import Callback, EarlyStopping, Result
@@ -143,10 +143,9 @@ def report(result: Result) -> None:
             "StandardScaler), or a smaller initialization."
         )
     if result.reason == "interrupted":
-        warnings.warn(
+        warn(
             f"Training was interrupted in epoch {result.epoch}; the best parameters so far are kept.",
             TrainingInterruptedWarning,
-            stacklevel=4,
         )
 
 

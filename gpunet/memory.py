@@ -7,12 +7,12 @@ ends with an error that tells the sizes. A library's pool of memory is left alon
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from gpunet.backend import Backend
 from gpunet.network import Architecture, cost_and_gradient, hypothesis, l2_factor
+from gpunet.notices import warn
 from gpunet.primitives import Primitives, example_share
 from gpunet.typing import Array
 
@@ -53,7 +53,7 @@ def with_less(
         if isinstance(error, OutOfMemoryError) or not backend.is_memory_error(error):
             raise
     # out here nothing holds the error, its traceback and the arrays in it
-    warnings.warn(warning(), RuntimeWarning, stacklevel=3)
+    warn(warning(), RuntimeWarning)
     return less()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 
-_LIBRARIES = {"gpunet", "sklearn", "joblib"}
+_LIBRARIES = {"gpunet", "sklearn", "joblib", "scipy"}
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV as TheirGridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gpunet import EnsembleClassifier, GridSearchCV, TrainingInterruptedWarning
+from gpunet import EnsembleClassifier, GridSearchCV, Network, TrainingInterruptedWarning
 from gpunet.estimators.stacked import StackedFit
 
 pytestmark = pytest.mark.usefixtures("on_numpy")
@@ -74,3 +74,31 @@ def test_of_ctrl_c(n_jobs):
         warnings.simplefilter("always")
         search.fit(X_IRIS, Y_IRIS)
     check(caught, TrainingInterruptedWarning)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_of_ctrl_c_while_a_network_is_trained(optimizer):
+    def press(record):
+        signal.raise_signal(signal.SIGINT)
+
+    network = Network([4, 3], loss="softmax_cross_entropy", seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network.fit(X_IRIS, Y_IRIS, optimizer=optimizer, callbacks=[press])
+    check(caught, TrainingInterruptedWarning)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_of_short_memory_for_a_network(optimizer, monkeypatch):
+    def short(step):
+        def run(*_):
+            raise MemoryError
+
+        return run
+
+    network = Network([4, 3], loss="softmax_cross_entropy", seed=0)
+    monkeypatch.setattr(network.backend, "compile", short)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        network.fit(X_IRIS, Y_IRIS, optimizer=optimizer, epochs=2)
+    check(caught, RuntimeWarning)
