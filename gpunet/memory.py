@@ -200,7 +200,7 @@ def predicted(backend: Backend, architecture: Architecture, n: int, ask: Callabl
         lambda: ask(at_once),
         less,
         lambda: (
-            f"To send {outputs()} didn't fit the memory of {backend.spec}: they go in {_FEWER} times smaller parts"
+            f"To send {outputs()} didn't fit the memory of {backend.spec}: they go in {_FEWER} times smaller parts, "
             "with the same result."
         ),
     )
