@@ -214,17 +214,21 @@ class TestCtrlC:
             (26, 3, 0, r"interrupted when all fits were finished\. The best .* not refitted"),
         ],
     )
-    def test_halving_tells_what_it_has(self, n, rounds, n_missing, said):
+    def test_halving_tells_what_it_has(self, n, rounds, n_missing, said, capsys):
         scorer, scores = pressed_at(n)
         settings = {"resource": "max_iter", "min_resources": 2, "max_resources": 18, "cv": 2}
         grid = {"alpha": np.logspace(-4, 0, 9)}
         search = HalvingGridSearchCV(
             classifier(), grid, **settings, scoring=scorer, return_train_score=False, stack_size=1,
-            n_jobs=1,
+            n_jobs=1, verbose=1,
         )  # fmt: skip
         with pytest.warns(gpunet.TrainingInterruptedWarning, match=said):
             search.fit(X_IRIS, Y_IRIS)
         assert len(scores) == n
+        lines = capsys.readouterr().out.splitlines()
+        begun = [0] + [1] * (n > 18) + [2] * (n > 24)
+        assert [line for line in lines if "iter: " in line] == [f"iter: {i}" for i in begun]
+        assert search.verbose == 1
         check_halving(search, rounds, n_missing)
         whole = THEIRS[HalvingGridSearchCV](classifier(), grid, **settings).fit(X_IRIS, Y_IRIS)
         for name in ("n_required_iterations_", "n_possible_iterations_"):

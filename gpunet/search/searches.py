@@ -169,6 +169,7 @@ class HalvingGridSearchCV(successive_halving.HalvingGridSearchCV, StackedSearch)
     [4, 2]
     """
 
+    verbose: int
     n_resources_: list[int]
     n_candidates_: list[int]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -216,6 +217,20 @@ class HalvingGridSearchCV(successive_halving.HalvingGridSearchCV, StackedSearch)
         )
         self.stack_size = stack_size
         self.progress = progress
+
+    def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any) -> None:
+        verbose = self.verbose
+
+        def evaluated(*arguments: Any, **settings: Any) -> dict[str, Any]:
+            results: dict[str, Any] = evaluate_candidates(*arguments, **settings)
+            if self._interrupted:
+                self.verbose = 0  # scikit-learn would announce a round that doesn't begin
+            return results
+
+        try:
+            super()._run_search(evaluated, callback_ctx=callback_ctx)
+        finally:
+            self.verbose = verbose
 
     def _end_early(self) -> None:
         super()._end_early()
