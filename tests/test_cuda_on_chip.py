@@ -5,6 +5,7 @@ in the one order of threads and the other, its shared memory NaN at first and be
 are compared on it.
 """
 
+import functools
 import hashlib
 import importlib.util
 import warnings
@@ -368,6 +369,23 @@ class TestTheOtherWay:
         backend = StandIn(build)
         Run(optimizer=Own()).trained(backend)
         assert (backend.launches, backend.others) == ([], 1)
+
+    @SINGLE
+    @pytest.mark.parametrize(
+        "trained",
+        [Run().trained, functools.partial(trained_stack, rules=STACKS["adam"], own=True)],
+        ids=["network", "stack"],
+    )
+    def test_is_taken_by_scaled_losses(self, build, trained, dtype, monkeypatch):
+        """A block multiplies float32 as it is, in no float16 that δ would have to fit."""
+        monkeypatch.setenv("GPUNET_PRODUCTS", "float16")
+        backend = StandIn(build)
+        assert backend.scales_losses(dtype)
+        found = trained(backend, dtype=dtype)
+        assert (backend.launches, backend.others) == ([], 1)
+        expected = trained(graphs.StandIn(graphs=False), dtype=dtype)
+        for mine, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
     def test_is_taken_where_switched_off(self, build, monkeypatch):
         monkeypatch.setenv("GPUNET_ON_CHIP", "0")
