@@ -1,7 +1,7 @@
 """A training step of the NumPy backend as a program: recorded once, then replayed without Python.
 
 Between two of NumPy's calls Python takes as long as a small network's arithmetic, and holds the lock that another
-thread waits for. So the step of `gpunet.training`, the only one there is, is called once with a `Recorder` in place of
+thread waits for. So the step of `gpunet.step`, the only one there is, is called once with a `Recorder` in place of
 primitives and arrays of shapes in place of numbers. What it calls is noted down as operations on memory; `Program` goes
 through them network by network, minibatch by minibatch, and one network's intermediate results stay in the cache.
 
@@ -13,18 +13,31 @@ Requires: numba, scipy.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import operator
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .numba_recorder import Recorder
-from .numba_replay import replay
-from .numba_tape import HostArray, Tape
+from . import blas_threads
+from .numba_recording import DividedRecording, Recording, address_of
+from .numba_tape import HostArray
 from .recording import UnrecordableError
+
+_DIVIDED = 250_000
+"""BLAS divides no product of fewer multiplications."""
+_WORTH = 1_000_000
+"""How many multiplications of a step are worth a thread."""
+_MOST = 8
+"""Parts of a minibatch get too small for more threads."""
+_LARGE = 2**18
+"""Of a network of more parameters BLAS divides the products well, and its gradients are too many to be added up."""
+_SPAN = 3e7
+"""How many multiplications are worth to start a thread for, which takes about 0.1 ms."""
+_AT_ONCE = 5e8
+"""How many go by between two looks at whether to stop: some 20 ms."""
 
 
 class Programs:
@@ -33,7 +46,7 @@ class Programs:
     Parameters
     ----------
     step : callable
-        `gpunet.training.TrainingStep`.
+        `gpunet.step.TrainingStep`.
     """
 
     def __init__(self, step: Any) -> None:
@@ -68,27 +81,15 @@ class Program:
         If the step does what a program can't hold.
     """
 
-    at_once = 1e9
-    """How many operations go by between two looks at whether to stop: some 20 ms."""
-
     def __init__(self, step: Any, carry: Any, batches: Any, data: Any) -> None:
-        if sys.byteorder != "little":  # whole numbers are passed as the first half of long ones
-            raise UnrecordableError("an order of bytes")
-        tape = Tape(carry, batches)
-        theta, slots, total = step(Recorder(tape), tape.carry, tape.batch, data)
-        if theta is not tape.carry[0]:
-            raise UnrecordableError("parameters that move")
-        for mine, theirs in zip((*slots, total), (*tape.carry[1], tape.carry[2]), strict=True):
-            if mine is not theirs:
-                tape.elementwise(np.positive, (mine,), theirs)
-        self._operations = np.asarray(tape.rows, np.int64)
-        self._networks, self._data = tape.networks, data
-        self._memory = np.empty(tape.size + 64, np.uint8)
-        # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
-        self._constants, tape.constants = tape.constants, []
-        self._arena = -(-_address(self._memory) // 64) * 64
-        self._fixed = [_address(constant) for constant in self._constants]
-        self._steps = max(1, int(self.at_once / (2 * tape.multiplications * self._networks)))
+        self._step, self._data = step, data
+        self._alone = Recording(step, carry, batches, data)
+        self._divided: DividedRecording | None = None
+        self._work = self._alone.multiplications
+        self._steps = max(1, int(_AT_ONCE / (self._work * self._alone.networks)))
+        # dropout draws for a whole minibatch
+        whole = not hasattr(step, "parts") or getattr(step, "dropout", False)
+        self._divides = not whole and carry[0].ndim == 1 and carry[0].shape[-1] <= _LARGE
         self._carried: tuple[list[HostArray], list[int]] = [], []
 
     def knows(self, data: Any) -> bool:
@@ -102,22 +103,36 @@ class Program:
             total = np.asarray(total)
         carried, addresses = self._carried
         if not carried or not all(map(operator.is_, carried, (theta, *slots))):
-            carried, addresses = [theta, *slots], [_address(array) for array in (theta, *slots)]
+            carried, addresses = [theta, *slots], [address_of(array) for array in (theta, *slots)]
             self._carried = carried, addresses  # the same ones in the next epoch
-        given = [_address(array) for array in (total, *batches)]
-        bases = np.asarray([self._arena, *addresses, *given, *self._fixed], np.int64)
+        given = [*addresses, *(address_of(array) for array in (total, *batches))]
         steps = batches[0].shape[0]
-        for first in range(0, steps, self._steps):
-            if stop():
-                break
-            last = min(first + self._steps, steps)
-            replay(self._operations, bases, self._networks, first, last)
+        recording, threads = self._choose((theta, slots, total), batches)
+        with threads:
+            for first in range(0, steps, self._steps):
+                if stop():
+                    break
+                recording.replay(given, first, min(first + self._steps, steps))
         return theta, slots, total
 
-
-def _address(array: HostArray) -> int:
-    """Return where an array's numbers begin: the first field after the head of NumPy's `PyArrayObject`.
-
-    `__array_interface__` has it too, and takes longer than a small network's matrix product.
-    """
-    return ctypes.c_int64.from_address(id(array) + object.__basicsize__).value
+    def _choose(
+        self, carry: Any, batches: Any
+    ) -> tuple[Recording, contextlib.AbstractContextManager[Any]]:
+        """Return the step as it is or in parts for several threads, and how many BLAS may take."""
+        as_given = contextlib.nullcontext()
+        if not self._divides or self._work < _DIVIDED:
+            return self._alone, as_given
+        if batches[0].shape[0] * self._work < _SPAN:
+            # an epoch's last few examples: BLAS's threads would be awake, and in the way, long after
+            return self._alone, blas_threads.one()
+        threads = min(self._work // _WORTH, _MOST, blas_threads.count())
+        if threads < 2:
+            return self._alone, as_given
+        if self._divided is None or self._divided.threads != threads:
+            step = replace(self._step, parts=threads)
+            try:
+                self._divided = DividedRecording(step, carry, batches, self._data, threads)
+            except UnrecordableError:
+                self._divides = False
+                return self._alone, as_given
+        return self._divided, blas_threads.one()

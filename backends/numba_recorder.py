@@ -49,6 +49,16 @@ class Recorder(Primitives):
         self._gradient: tuple[Value, list[tuple[Value, Value]]] | None = None
         self._decayed: tuple[int, Value, int] | None = None
 
+    def part(self, k: int) -> Recorder:
+        """Return what notes down what is done for a part of a minibatch."""
+        self.tape.part = k
+        return Recorder(self.tape)
+
+    def add(self, one: Any, other: Any) -> Any:
+        """Note down that two parts' costs or gradients are added."""
+        self.tape.part = None
+        return super().add(one, other)
+
     def gather(self, columns: Any, examples: Any) -> Any:
         """Note down that a minibatch is gathered; x, which comes first, as rows and columns, or as rows alone."""
         if type(columns) is not np.ndarray or columns.dtype != self.tape.dtype:
@@ -216,7 +226,7 @@ class Recorder(Primitives):
         """Note down that λ's part is added."""
         value = self.tape.value(factor)
         self.tape.formula("decay", (gradient, theta, value), n_weights)
-        self._decayed = len(self.tape.rows), value, n_weights
+        self._decayed = len(self.tape.operations), value, n_weights
         return gradient
 
     def update(
@@ -231,8 +241,8 @@ class Recorder(Primitives):
             beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
             numbers = beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2, optimizer.epsilon
             factor, n_weights = self.tape.constant(0.0), 0
-            if self._decayed is not None and self._decayed[0] == len(self.tape.rows):
-                self.tape.rows.pop()  # λ's part is added in the same pass
+            if self._decayed is not None and self._decayed[0] == len(self.tape.operations):
+                self.tape.operations.pop()  # λ's part is added in the same pass
                 _, factor, n_weights = self._decayed
             operands += [self._together(*numbers), factor]
             self.tape.formula("adam", operands, theta.own[0], n_weights)

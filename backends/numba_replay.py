@@ -12,10 +12,15 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 # An operation is a row of whole numbers: what kind it is, which function to call, whether all networks share it, how
-# many operands it has; of each of them base, offset, step from network to network and from minibatch to minibatch, in
-# bytes; room for their addresses; the numbers that the function takes.
-KIND, ADDRESS, SHARED, COUNT, OPERANDS, FOUND, NUMBERS, WIDTH = 0, 1, 2, 3, 4, 36, 44, 58
-FORMULA, PRODUCT, LOOP = 0, 1, 2
+# many operands it has, whether to wait for the other threads first; of each operand base, offset, step from network to
+# network and from minibatch to minibatch, in bytes; room for their addresses; the numbers that the function takes.
+KIND, ADDRESS, SHARED, COUNT, WAIT, OPERANDS, FOUND, NUMBERS, WIDTH = 0, 1, 2, 3, 4, 5, 37, 45, 59
+FORMULA, PRODUCT, LOOP, NOTHING = 0, 1, 2, 3
+
+GIVEN_UP = -(2**62)
+"""What the threads' counter says if one of them couldn't begin."""
+_PATIENCE = 5000
+"""So often, some 20 µs, a thread looks at the counter before it offers its processor to others."""
 
 
 @intrinsic
@@ -34,34 +39,97 @@ def _call(typingctx: Any, address: Any, arguments: Any) -> Any:
     return types.void(address, arguments), code
 
 
+@intrinsic
+def _arrive(typingctx: Any, counter: Any) -> Any:
+    """Add one to the whole number at an address, for all threads to see."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(counter), code
+
+
+@intrinsic
+def _arrived(typingctx: Any, counter: Any) -> Any:
+    """Return the whole number at an address, as the other threads left it."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(counter), code
+
+
+@njit(nogil=True)
+def _wait(counter: int, until: int, give_way: int) -> bool:
+    """Wait until so many have arrived at the counter; return whether they came."""
+    _arrive(counter)
+    looks = 0
+    while True:
+        arrived: int = _arrived(counter)
+        if arrived >= until or arrived < 0:
+            return arrived >= 0
+        looks += 1
+        if looks > _PATIENCE:
+            _call(give_way, ())
+
+
+@njit(nogil=True)
+def _do(row: Any, found: int, numbers: int) -> None:
+    """Call an operation's function, with the addresses of its operands and of its numbers."""
+    if row[KIND] == FORMULA:
+        _call(row[ADDRESS], (found, numbers))
+    elif row[KIND] == PRODUCT:
+        left, right, out = row[FOUND], row[FOUND + 1], row[FOUND + 2]
+        _call(
+            row[ADDRESS],
+            (
+                numbers, numbers + 8, numbers + 16, numbers + 24, numbers + 32, numbers + 64,
+                left, numbers + 40, right, numbers + 48, numbers + 72, out, numbers + 56,
+            ),
+        )  # fmt: skip
+    elif row[KIND] == LOOP:
+        for _ in range(row[NUMBERS + 5]):
+            _call(row[ADDRESS], (found, numbers, numbers + 8, row[NUMBERS + 4]))
+            for i in range(row[COUNT]):
+                row[FOUND + i] += row[NUMBERS + 6 + i]
+
+
 @njit(nogil=True, cache=True)
-def replay(operations: Any, bases: Any, networks: int, first: int, last: int) -> None:
-    """Go through the operations for each minibatch and, those that all share excepted, each network."""
-    start = operations.ctypes.data
+def replay(  # noqa: PLR0917  # numba's own calls take no keywords
+    operations: Any,
+    bases: Any,
+    networks: int,
+    first: int,
+    last: int,
+    counter: Any,
+    threads: int,
+    give_way: int,
+) -> bool:
+    """Go through the operations for each minibatch and, those that all share excepted, each network.
+
+    With several ``threads`` each has operations of its own, and ``counter`` says how often they have waited for each
+    other. Return False if one of them couldn't begin, and nothing was done.
+    """
+    start, meeting, met = operations.ctypes.data, counter.ctypes.data, threads
+    if threads > 1 and not _wait(meeting, met, give_way):
+        return False
     for step in range(first, last):
         for network in range(networks):
             for o in range(operations.shape[0]):
                 row = operations[o]
                 if network > 0 and row[SHARED] != 0:
                     continue
+                if row[WAIT] != 0:
+                    met += threads
+                    _wait(meeting, met, give_way)
                 for i in range(row[COUNT]):
                     at = OPERANDS + 4 * i
                     base = bases[row[at]] + row[at + 1]
                     row[FOUND + i] = base + network * row[at + 2] + step * row[at + 3]
-                found, numbers = start + 8 * (o * WIDTH + FOUND), start + 8 * (o * WIDTH + NUMBERS)
-                if row[KIND] == FORMULA:
-                    _call(row[ADDRESS], (found, numbers))
-                elif row[KIND] == PRODUCT:
-                    left, right, out = row[FOUND], row[FOUND + 1], row[FOUND + 2]
-                    _call(
-                        row[ADDRESS],
-                        (
-                            numbers, numbers + 8, numbers + 16, numbers + 24, numbers + 32, numbers + 64,
-                            left, numbers + 40, right, numbers + 48, numbers + 72, out, numbers + 56,
-                        ),
-                    )  # fmt: skip
-                else:
-                    for _ in range(row[NUMBERS + 5]):
-                        _call(row[ADDRESS], (found, numbers, numbers + 8, row[NUMBERS + 4]))
-                        for i in range(row[COUNT]):
-                            row[FOUND + i] += row[NUMBERS + 6 + i]
+                _do(row, start + 8 * (o * WIDTH + FOUND), start + 8 * (o * WIDTH + NUMBERS))
+    if threads > 1:
+        _wait(meeting, met + threads, give_way)
+    return True

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numba.extending import get_cython_function_address
@@ -59,6 +59,11 @@ class Value(NDArrayOperatorsMixin):
         self.shape = own if shared else (*tape.leading, *own)
         self.ndim = len(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes one network's numbers take."""
+        return math.prod(self.own) * self.dtype.itemsize
+
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **keywords: Any) -> Value:
         """Note a function of NumPy's down."""
         (out,) = keywords.pop("out", (None,))
@@ -100,6 +105,31 @@ class Value(NDArrayOperatorsMixin):
             start, stop, _ = key[1].indices(self.own[0])
             return self.seen(start, (stop - start,))
         raise UnrecordableError(f"[{key}]")
+
+
+class Operation(NamedTuple):
+    """What a program does with one call: see `gpunet.backends.numba_replay`.
+
+    The last operand of a product and of a loop is the result; which of a formula's are, the formula knows. ``part`` is
+    the number of the minibatch's part that it is for, None for all of it.
+    """
+
+    kind: int
+    address: int
+    operands: tuple[Value, ...]
+    numbers: tuple[int, ...]
+    name: str = ""
+    part: int | None = None
+
+    def row(self, *, wait: bool = False) -> list[int]:
+        """Return it as the replaying loop reads it."""
+        shared = all(each.shared for each in self.operands)
+        row = [self.kind, self.address, int(shared), len(self.operands), int(wait)]
+        for operand in self.operands:
+            row += operand.at
+        row += [0] * (NUMBERS - len(row))
+        row += self.numbers
+        return row + [0] * (WIDTH - len(row))
 
 
 class Namespace:
@@ -197,16 +227,17 @@ class Tape:
     Parameters
     ----------
     carry, batches : tuple
-        What an epoch is called with: `gpunet.training.TrainingStep`.
+        What an epoch is called with: `gpunet.step.TrainingStep`.
 
     Attributes
     ----------
     carry, batch : tuple
         What stands for the step's.
-    rows : list of list of int
-        The operations.
+    operations : list of Operation
     constants : list of array
         Arrays whose addresses come after those of the carry and the batches.
+    part : int or None
+        What the operations are for that are noted down now.
     size : int
         How many bytes the intermediate results of one network take.
     multiplications : int
@@ -218,9 +249,10 @@ class Tape:
         self.dtype: np.dtype[Any] = theta.dtype
         self.leading: tuple[int, ...] = theta.shape[:-1]
         self.networks = math.prod(self.leading)
-        self.rows: list[list[int]] = []
+        self.operations: list[Operation] = []
         self.constants: list[HostArray] = []
         self.size, self.multiplications = 0, 0
+        self.part: int | None = None
         self._bases: dict[int, int] = {}
         arrays = [theta, *slots, total]
         given = [self._given(1 + i, array) for i, array in enumerate(arrays)]
@@ -284,20 +316,21 @@ class Tape:
     # operations
 
     def _note(
-        self, kind: int, address: int, operands: Sequence[Value], numbers: Sequence[int]
+        self,
+        kind: int,
+        address: int,
+        operands: Sequence[Value],
+        numbers: tuple[int, ...],
+        name: str = "",
     ) -> None:
-        row = [kind, address, int(all(each.shared for each in operands)), len(operands)]
-        for operand in operands:
-            row += operand.at
-        row += [0] * (NUMBERS - len(row))
-        row += numbers
-        self.rows.append(row + [0] * (WIDTH - len(row)))
+        noted = Operation(kind, address, tuple(operands), numbers, name, self.part)
+        self.operations.append(noted)
 
     def formula(self, name: str, operands: Sequence[Value], *numbers: int) -> None:
         """Note down a formula of `gpunet.backends.numba_kernels`; its results are among the operands."""
         if any(operand.transposed for operand in operands):
             raise UnrecordableError(f"{name} of a transpose")
-        self._note(FORMULA, compiled(name, self.dtype.name).address, operands, numbers)
+        self._note(FORMULA, compiled(name, self.dtype.name).address, operands, numbers, name)
 
     def product(self, left: Value, right: Value, out: Value) -> None:
         """Note down out := left @ right."""

@@ -15,11 +15,11 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from gpunet.backend import Backend, BackendUnavailableError, Epoch, Stacking, Step
 from gpunet.sparse import SparseColumns
 
+from . import blas_threads
 from .numpy_primitives import NumPyPrimitives, Workspace
 
 _STEP = 1e6
@@ -108,13 +108,12 @@ class NumPyBackend(Backend):
         A program goes through a stack network by network, so that only one of them has to fit.
         """
         if _uses_numba():
-            return Stacking(2**25, _blas_threads(), whole_epochs=True)
-        return Stacking(2**22, _blas_threads())
+            return Stacking(2**25, blas_threads.count(), whole_epochs=True)
+        return Stacking(2**22, blas_threads.count())
 
     def one_thread(self) -> contextlib.AbstractContextManager[Any]:
         """Keep matrix products to one thread."""
-        limits: contextlib.AbstractContextManager[Any] = _threads().limit(limits=1)
-        return limits
+        return blas_threads.one()
 
     @classmethod
     def of(cls, array: Any) -> Backend | None:
@@ -136,17 +135,6 @@ def _uses_numba() -> bool:
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
-
-
-@functools.cache
-def _threads() -> Any:
-    """Return what knows of BLAS's threads: to find it takes as long as a small fit."""
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _blas_threads() -> int:
-    """Return how many threads a matrix product takes now."""
-    return max((library.num_threads for library in _threads().lib_controllers), default=1)
 
 
 class _SparseFactor:

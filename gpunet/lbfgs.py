@@ -14,14 +14,8 @@ from typing import Any
 from array_api_compat import device
 
 from gpunet.backend import Backend, dtype_name
-from gpunet.memory import (
-    PARTS,
-    cost_and_gradient_in_parts,
-    explained,
-    step_too_large,
-    with_less,
-)
-from gpunet.network import Architecture, cost_and_gradient
+from gpunet.memory import PARTS, explained, step_too_large, with_less
+from gpunet.network import Architecture, cost_and_gradient, cost_and_gradient_in_parts
 from gpunet.optimizers import LBFGS, Slots
 from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
@@ -42,7 +36,7 @@ class CostStep:
 
     architecture: Architecture
     scale: float | None = None
-    in_parts: bool = False
+    parts: int = 1
 
     def __call__(
         self,
@@ -53,13 +47,19 @@ class CostStep:
     ) -> tuple[Array, Slots, Array]:
         theta, _, _ = carry
         x, y, weights, l2 = data
-        if self.in_parts:
+        if weights is not None:
+            weights = primitives.whole(weights)
+        if self.parts > 1:
             J, gradient = cost_and_gradient_in_parts(
                 self.architecture,
                 theta,
                 x.shape[-1],
-                lambda start, stop: (x[..., start:stop], y[..., start:stop]),
+                lambda of, start, stop: (
+                    of.whole(x[..., start:stop]),
+                    of.whole(y[..., start:stop]),
+                ),
                 primitives,
+                parts=self.parts,
                 l2=l2,
                 weights=weights,
                 scale=self.scale,
@@ -72,7 +72,7 @@ class CostStep:
             primitives.whole(y),
             primitives,
             l2=l2,
-            weights=None if weights is None else primitives.whole(weights),
+            weights=weights,
             scale=self.scale,
         )
         return theta, (gradient,), J
@@ -115,7 +115,7 @@ def cost_function(
 
     def in_parts(theta: Array) -> Any:
         nonlocal run
-        run = Backend.compile(backend, replace(step, in_parts=True))
+        run = Backend.compile(backend, replace(step, parts=PARTS))
         return run((theta, (xp.zeros_like(theta),), 0.0), batches, data, lambda: False)
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from gpunet.backend import Backend
-from gpunet.network import Architecture, cost_and_gradient, hypothesis, l2_factor
+from gpunet.network import Architecture, hypothesis
 from gpunet.notices import warn
-from gpunet.primitives import Primitives, example_share
 from gpunet.typing import Array
 
 T = TypeVar("T")
@@ -98,60 +97,6 @@ def step_too_large(
         f"{backend.spec}: in minibatches of {m:,} examples it takes about {mebibytes(step)} beside the "
         f"{mebibytes(data)} of data. Use a smaller batch_size, smaller hidden layers{narrower}."
     )
-
-
-def cost_and_gradient_in_parts(
-    architecture: Architecture,
-    theta: Array,
-    m: int,
-    part: Callable[[int, int], tuple[Array, Array]],
-    primitives: Primitives,
-    *,
-    l2: Array | float | None = None,
-    weights: Array | None = None,
-    total: float | None = None,
-    scale: Array | float | None = None,
-) -> tuple[Array, Array]:
-    """Return what `gpunet.network.cost_and_gradient` returns, having held `PARTS` times fewer examples at once.
-
-    Parameters
-    ----------
-    architecture, theta, primitives, l2, total, scale
-        As there.
-    m : int
-        How many examples there are.
-    part : callable
-        ``part(start, stop)`` returns x (..., s_1, stop - start) and y (..., K, stop - start) of some of them.
-    weights : array of shape (..., m), optional
-        Of all of them.
-    """
-    xp = primitives.xp
-    if total is None and weights is not None:
-        l2 = None if l2 is None else l2_factor(xp, l2, weights, weights)
-        weights, total = example_share(xp, weights, weights), 1.0
-    total = m if total is None else total
-    parts = min(PARTS, m)
-    J = gradient = None
-    for k in range(parts):
-        start, stop = m * k // parts, m * (k + 1) // parts
-        x, y = part(start, stop)
-        J_part, more = cost_and_gradient(
-            architecture,
-            theta,
-            x,
-            y,
-            primitives,
-            l2=l2 if k == 0 else None,  # Σ Θ² is there once
-            weights=None if weights is None else weights[..., start:stop],
-            total=total,
-            scale=scale,
-        )
-        if gradient is None:
-            J, gradient = J_part, more
-        else:
-            J = J + J_part
-            gradient += more
-    return J, gradient
 
 
 def hypothesis_within(

@@ -8,7 +8,7 @@ biases of all layers; each Θ⁽ˡ⁾ and b⁽ˡ⁾ is a view of it. Everything 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -291,13 +291,81 @@ def cost_and_gradient(
     if scale is not None:
         gradient *= 1.0 / scale
 
-    if l2 is not None:
-        n = architecture.n_weights
-        factor = l2 / total if total is not None else l2_factor(xp, l2, x, weights)
-        J = J + factor * primitives.half_square(theta[..., :n])
-        column = factor if isinstance(factor, float) else factor[..., None]
-        gradient = primitives.decay(gradient, theta, column, n)
-    return J, gradient
+    if l2 is None:
+        return J, gradient
+    factor = l2 / total if total is not None else l2_factor(xp, l2, x, weights)
+    return _with_decay(architecture, theta, (J, gradient), primitives, factor)
+
+
+def _with_decay(
+    architecture: Architecture,
+    theta: Array,
+    without: tuple[Array, Array],
+    primitives: Primitives,
+    factor: Array | float,
+) -> tuple[Array, Array]:
+    """Return a cost and a gradient with λ's part, for λ/W."""
+    (J, gradient), n = without, architecture.n_weights
+    J = J + factor * primitives.half_square(theta[..., :n])
+    column = factor if isinstance(factor, float) else factor[..., None]
+    return J, primitives.decay(gradient, theta, column, n)
+
+
+def cost_and_gradient_in_parts(
+    architecture: Architecture,
+    theta: Array,
+    m: int,
+    part: Callable[[Primitives, int, int], tuple[Array, Array]],
+    primitives: Primitives,
+    *,
+    parts: int,
+    l2: Array | float | None = None,
+    weights: Array | None = None,
+    total: float | None = None,
+    scale: Array | float | None = None,
+) -> tuple[Array, Array]:
+    """Return what `cost_and_gradient` returns, as the sum of what parts of the examples add to it.
+
+    Only one part is held at once, unless the parts' primitives compute them side by side.
+
+    Parameters
+    ----------
+    architecture, theta, primitives, l2, total, scale
+        As there.
+    m : int
+        How many examples there are.
+    part : callable
+        ``part(primitives, start, stop)`` returns some of them, x (..., s_1, stop - start) and y (..., K, stop - start).
+    parts : int
+    weights : array of shape (..., m), optional
+        Of all of them.
+    """
+    xp = primitives.xp
+    if total is None and weights is not None:
+        l2 = None if l2 is None else l2_factor(xp, l2, weights, weights)
+        weights, total = example_share(xp, weights, weights), 1.0
+    total = m if total is None else total
+    parts = min(parts, m)
+    J = gradient = None
+    for k in range(parts):
+        start, stop = m * k // parts, m * (k + 1) // parts
+        of = primitives.part(k)
+        J_part, more = cost_and_gradient(
+            architecture,
+            theta,
+            *part(of, start, stop),
+            of,
+            weights=None if weights is None else weights[..., start:stop],
+            total=total,
+            scale=scale,
+        )
+        if gradient is None:
+            J, gradient = J_part, more
+        else:
+            J, gradient = primitives.add(J, J_part), primitives.add(gradient, more)
+    if l2 is None:
+        return J, gradient
+    return _with_decay(architecture, theta, (J, gradient), primitives, l2 / total)
 
 
 def gradient_by_example(

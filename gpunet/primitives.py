@@ -39,6 +39,15 @@ class Primitives:
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
 
+    def part(self, k: int) -> Primitives:
+        """Return the primitives for part k of a minibatch that is divided, 0 for the first."""
+        return self
+
+    def add(self, one: Array, other: Array) -> Array:
+        """Return what two parts of a minibatch add up to: costs or gradients; consumes the first."""
+        one += other
+        return one
+
     def gather(self, columns: Array, examples: Array) -> Array:
         """Return a minibatch: the chosen columns of an array shared by all networks.
 

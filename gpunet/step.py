@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpunet.loss_scaling import Scale, finite
-from gpunet.memory import cost_and_gradient_in_parts
-from gpunet.network import Architecture, cost_and_gradient
+from gpunet.network import Architecture, cost_and_gradient, cost_and_gradient_in_parts
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.typing import Array, Namespace
@@ -39,9 +38,9 @@ class TrainingStep:
 
     The cost of a minibatch is the average over it, λ and sample weights included, as in scikit-learn. With ``whole``
     it is an unbiased estimate of the cost over all examples, the lecture's J: `of_the_whole` prepares the data for it.
-    With ``in_parts`` its gradient is added up part by part, for short memory (and without dropout, which draws for a
-    whole minibatch). With ``scaled`` δ is kept within float16's range, and a step that leaves it is left out: see
-    `gpunet.loss_scaling`.
+    With several ``parts`` a minibatch is divided, and its gradient is the sum of theirs: for short memory, or for
+    several threads (and without dropout, which draws for a whole minibatch). With ``scaled`` δ is kept within
+    float16's range, and a step that leaves it is left out: see `gpunet.loss_scaling`.
     """
 
     architecture: Architecture
@@ -49,7 +48,7 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float | None = None
     whole: bool = False
-    in_parts: bool = False
+    parts: int = 1
     scaled: bool = False
 
     def __call__(
@@ -73,18 +72,19 @@ class TrainingStep:
             l2 = l2 * m
         total_weight = m if self.whole else None
 
-        def gathered(examples: Array) -> tuple[Array, Array]:
+        def gathered(primitives: Primitives, examples: Array) -> tuple[Array, Array]:
             return primitives.gather(x, examples), primitives.gather(y, examples)
 
         if weights is not None:
             weights = primitives.gather_weights(weights, examples)
-        if self.in_parts:
+        if self.parts > 1:
             cost, gradient = cost_and_gradient_in_parts(
                 self.architecture,
                 theta,
                 m,
-                lambda start, stop: gathered(examples[..., start:stop]),
+                lambda of, start, stop: gathered(of, examples[..., start:stop]),
                 primitives,
+                parts=self.parts,
                 l2=l2,
                 weights=weights,
                 total=total_weight,
@@ -94,7 +94,7 @@ class TrainingStep:
             cost, gradient = cost_and_gradient(
                 self.architecture,
                 theta,
-                *gathered(examples),
+                *gathered(primitives, examples),
                 primitives,
                 l2=l2,
                 weights=weights,

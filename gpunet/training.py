@@ -187,7 +187,7 @@ class Epochs:
         before = _copied(self._backend.xp, carry)
 
         def in_parts() -> Carry:
-            self._run = Backend.compile(self._backend, replace(self._step, in_parts=True))
+            self._run = Backend.compile(self._backend, replace(self._step, parts=PARTS))
             return taken(before)
 
         return with_less(

@@ -7,14 +7,14 @@ import pytest
 from gpunet import MLPClassifier, activations, losses, optimizers
 from gpunet.backend import Backend, get_backend
 from gpunet.lbfgs import CostStep
-from gpunet.network import Architecture, cost_and_gradient
+from gpunet.network import cost_and_gradient
 from gpunet.primitives import Primitives
-from gpunet.step import TrainingStep
 
 pytest.importorskip("numba", reason="numba isn't installed")
 
 from gpunet.backends.numba_program import Program, Programs
 from gpunet.backends.numba_recorder import Recorder
+from program_helpers import epoch_of, step_of
 
 HIDDEN = ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "elu", "gelu", "silu"]
 OUTPUTS = [
@@ -47,30 +47,6 @@ def kind(request):
     return request.param
 
 
-def epoch_of(step, kind, dtype, *, l2=0.1, weights=None, seed=0, steps=4, m=7, keys=()):
-    """Return a function that gives fresh carry, batches and data of an epoch, rows in memory as an estimator's."""
-    architecture, optimizer = step.architecture, step.optimizer
-    leading = () if kind == "single" else (3,)
-    inputs, outputs = architecture.sizes[0], architecture.sizes[-1]
-
-    def make():
-        random = np.random.RandomState(seed)
-        theta = random.normal(size=(*leading, architecture.n_parameters)).astype(dtype)
-        x = random.normal(size=(11, inputs)).astype(dtype).T
-        y = random.uniform(size=(11, outputs)).astype(dtype)
-        y[:8] = np.eye(outputs)[random.randint(outputs, size=8)]  # the others are soft
-        own = kind == "stacked, own examples"
-        examples = random.randint(11, size=(steps, *leading, m) if own else (steps, m))
-        numbers = [optimizer.rates(number, 0.01) for number in range(1, steps + 1)]
-        rates = [np.asarray(rate, dtype) for rate in zip(*numbers, strict=True)]
-        if leading:
-            rates = [np.tile(rate[:, None, None], (1, *leading, 1)) for rate in rates]
-        carry = (theta, optimizer.start(xp, theta), np.zeros(leading, dtype))
-        return carry, (examples, *keys, *rates), (x, y.T, weights, l2)
-
-    return make
-
-
 def compare(step, make, dtype, *, recorded=True):
     """Run two epochs as a program and by the reference."""
     carry, batches, data = make()
@@ -91,13 +67,6 @@ def compare(step, make, dtype, *, recorded=True):
         scale = max(1.0, np.abs(theirs).max())
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale)
         assert mine.dtype == dtype
-
-
-def step_of(hidden="relu", output="softmax", loss=None, rule="adam", **more):
-    loss = loss or losses.ClippedSoftmaxCrossEntropy()
-    chosen = (activations.get(hidden), activations.get(hidden), activations.get(output))
-    optimizer = optimizers.get(rule, learning_rate=0.01) if isinstance(rule, str) else rule
-    return TrainingStep(Architecture((4, 6, 5, 3), chosen, loss), optimizer, **more)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +190,7 @@ def test_the_cost_of_all_examples(  # noqa: PLR0917  # a product of what may var
 
 
 def test_wide_examples_are_not_copied(dtype, monkeypatch):
-    monkeypatch.setattr("gpunet.backends.numba_program.Recorder.small", 8)
+    monkeypatch.setattr("gpunet.backends.numba_recording.Recorder.small", 8)
     step = step_of()
     compare(step, epoch_of(step, "single", dtype), dtype)
     compare(step, epoch_of(step, "stacked, own examples", dtype), dtype)

@@ -1,0 +1,157 @@
+"""A recorded step with the memory it needs, replayed by one thread or by several: see `gpunet.backends.numba_program`.
+
+Requires: numba, scipy.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import functools
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from .numba_recorder import Recorder
+from .numba_replay import GIVEN_UP, KIND, NOTHING, WAIT, WIDTH, replay
+from .numba_shares import shared_out
+from .numba_tape import HostArray, Tape
+from .recording import UnrecordableError
+
+_ALONE = np.zeros(1, np.int64)
+"""The counter of a thread that waits for nobody."""
+
+
+class Recording:
+    """A step's operations, and the memory for their results.
+
+    Parameters
+    ----------
+    step : callable
+    carry, batches, data : tuple
+        What an epoch of it is called with.
+    threads : int
+        How many share it: of one network, whose step has as many parts.
+
+    Attributes
+    ----------
+    networks, multiplications : int
+        How many networks there are, and what one's matrix products take in a step.
+
+    Raises
+    ------
+    UnrecordableError
+        If the step does what a program can't hold.
+    """
+
+    def __init__(self, step: Any, carry: Any, batches: Any, data: Any, threads: int = 1) -> None:
+        if sys.byteorder != "little":  # whole numbers are passed as the first half of long ones
+            raise UnrecordableError("an order of bytes")
+        tape = Tape(carry, batches)
+        theta, slots, total = step(Recorder(tape), tape.carry, tape.batch, data)
+        if theta is not tape.carry[0]:
+            raise UnrecordableError("parameters that move")
+        for mine, theirs in zip((*slots, total), (*tape.carry[1], tape.carry[2]), strict=True):
+            if mine is not theirs:
+                tape.elementwise(np.positive, (mine,), theirs)
+        self._shares = shared_out(tape, threads)
+        self.networks, self.multiplications = tape.networks, tape.multiplications
+        self._memory = np.empty(tape.size + 64, np.uint8)
+        # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
+        self._constants, tape.constants = tape.constants, []
+        self._arena = -(-address_of(self._memory) // 64) * 64
+        self._fixed = [address_of(constant) for constant in self._constants]
+
+    def replay(self, given: list[int], first: int, last: int) -> None:
+        """Go through some minibatches, from the addresses of the carry's arrays and the batches'."""
+        replay(self._shares[0], self._bases(given), self.networks, first, last, _ALONE, 1, 0)
+
+    def _bases(self, given: list[int]) -> HostArray:
+        """Return the addresses that operands are counted from."""
+        return np.asarray([self._arena, *given, *self._fixed], np.int64)
+
+
+class DividedRecording(Recording):
+    """The same with its minibatches in parts, for several threads or, with the very same results, for one.
+
+    Which of the two is faster depends on what else the processors have to do: threads that wait for one that has no
+    processor lose more than they gain. So both are tried now and then, and the faster one is taken.
+    """
+
+    trial = 16
+    """After so many replays the other way is tried again, for a few steps."""
+
+    def __init__(self, step: Any, carry: Any, batches: Any, data: Any, threads: int) -> None:
+        super().__init__(step, carry, batches, data, threads)
+        self.threads = threads
+        in_turn = self._shares.swapaxes(0, 1).reshape(-1, WIDTH)
+        self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
+        self._in_turn[:, WAIT] = 0
+        self._took = {True: 0.0, False: 0.0}
+        self._replays = 0
+
+    def replay(self, given: list[int], first: int, last: int) -> None:
+        """Go through some minibatches, the faster way."""
+        bases = self._bases(given)
+        few = -(-(last - first) // 8)
+        for together in (True, False) if self._replays % self.trial == 0 else ():
+            if first < last:
+                self._replay(bases, first, min(first + few, last), together=together)
+                first += few
+        self._replays += 1
+        if first < last:
+            self._replay(bases, first, last, together=self._took[True] <= self._took[False])
+
+    def _replay(self, bases: HostArray, first: int, last: int, *, together: bool) -> None:
+        began = time.perf_counter()
+        if not (together and replay_together(self._shares, bases, first, last)):
+            together = False
+            replay(self._in_turn, bases, 1, first, last, _ALONE, 1, 0)
+        self._took[together] = (time.perf_counter() - began) / (last - first)
+
+
+def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) -> bool:
+    """Go through some minibatches, each thread its share; return False if one couldn't begin, and nothing was done."""
+    counter = np.zeros(1, np.int64)
+    arguments = (bases, 1, first, last, counter, len(shares), _give_way())
+
+    def help_out(share: HostArray, begun: _thread.LockType) -> None:
+        begun.release()
+        try:
+            replay(share, *arguments)
+        except BaseException:
+            counter[0] = GIVEN_UP
+            raise
+
+    done = False
+    try:
+        for share in shares[1:]:
+            begun = _thread.allocate_lock()
+            begun.acquire()
+            _thread.start_new_thread(help_out, (share, begun))
+            begun.acquire()  # asleep until then, it leaves its processor to the new thread
+        done = bool(replay(shares[0], *arguments))
+    except RuntimeError:  # no more threads
+        pass
+    finally:
+        if not done:  # or those that have begun would wait forever
+            counter[0] = GIVEN_UP
+    return done
+
+
+@functools.cache
+def _give_way() -> int:
+    """Return the address of the function that offers a processor to other threads."""
+    windows = sys.platform == "win32"
+    library, name = ("kernel32", "SwitchToThread") if windows else (None, "sched_yield")
+    return ctypes.cast(ctypes.CDLL(library)[name], ctypes.c_void_p).value or 0
+
+
+def address_of(array: HostArray) -> int:
+    """Return where an array's numbers begin: the first field after the head of NumPy's `PyArrayObject`.
+
+    `__array_interface__` has it too, and takes longer than a small network's matrix product.
+    """
+    return ctypes.c_int64.from_address(id(array) + object.__basicsize__).value

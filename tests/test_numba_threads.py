@@ -1,0 +1,232 @@
+"""A recorded program shared out to threads, against one thread and against the reference."""
+
+import numpy as np
+import pytest
+
+from gpunet import losses
+from gpunet.backend import Backend, get_backend
+from gpunet.lbfgs import CostStep
+from gpunet.network import Architecture
+
+pytest.importorskip("numba", reason="numba isn't installed")
+
+from gpunet.backends import blas_threads, numba_program, numba_recording, numba_shares
+from gpunet.backends.numba_program import Program
+from gpunet.backends.numba_recording import DividedRecording
+from gpunet.backends.numba_replay import NOTHING
+from gpunet.backends.numba_shares import Region, Share, waits
+from gpunet.backends.numba_tape import Operation
+from program_helpers import epoch_of, step_of
+
+from gpunet import activations
+
+M = 40
+
+
+@pytest.fixture(params=[2, 3])
+def threads(request, monkeypatch):
+    """Any program is worth so many threads."""
+    monkeypatch.setattr(blas_threads, "count", lambda: request.param)
+    for name in ("_DIVIDED", "_WORTH", "_SPAN"):
+        monkeypatch.setattr(numba_program, name, 1)
+    monkeypatch.setattr(numba_shares, "LEAST", 4)
+    return request.param
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """Which ways were taken: True for together."""
+    taken = []
+    replay = DividedRecording._replay
+
+    def noted(self, bases, first, last, *, together):
+        taken.append(together)
+        replay(self, bases, first, last, together=together)
+
+    monkeypatch.setattr(DividedRecording, "_replay", noted)
+    return taken
+
+
+def always(monkeypatch, together):
+    replay = DividedRecording._replay
+    monkeypatch.setattr(
+        DividedRecording,
+        "_replay",
+        lambda self, bases, first, last, **_: replay(self, bases, first, last, together=together),
+    )
+
+
+def trained(step, make, epochs=3):
+    carry, batches, data = make()
+    program = Program(step, carry, batches, data)
+    for _ in range(epochs):
+        carry = program.run(carry, batches, lambda: False)
+    return carry
+
+
+def same(mine, theirs, tolerance):
+    pairs = [(mine[0], theirs[0]), (mine[2], theirs[2]), *zip(mine[1], theirs[1], strict=True)]
+    for one, other in pairs:
+        scale = max(1.0, np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+
+STEPS = {
+    "adam": {},
+    "momentum, tanh": {"rule": "momentum", "hidden": "tanh"},
+    "nesterov, sigmoid": {"rule": "nesterov", "hidden": "sigmoid"},
+    "gradient descent": {"rule": "gradient_descent"},
+    "nadam": {"rule": "nadam"},
+    "adamw, gelu": {"rule": "adamw", "hidden": "gelu"},
+    "rmsprop": {"rule": "rmsprop", "hidden": "leaky_relu"},
+    "clipped": {"clip": 0.1},
+    "whole": {"whole": True},
+    "squared error": {"output": "identity", "loss": losses.SquaredError()},
+    "logistic": {"output": "sigmoid", "loss": losses.ClippedCrossEntropy()},
+}
+
+
+@pytest.mark.parametrize("settings", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+def test_threads_compute_what_the_step_says(settings, weighted, threads, ways, dtype):
+    step = step_of(**settings)
+    weights = np.random.RandomState(1).uniform(size=11).astype(dtype) if weighted else None
+    make = epoch_of(step, "single", dtype, m=M, steps=9, weights=weights)
+    mine = trained(step, make)
+    assert True in ways
+    plain, batches, data = make()
+    epoch = Backend.compile(get_backend("numpy"), step)
+    for _ in range(3):
+        plain = epoch(plain, batches, data, lambda: False)
+    same(mine, plain, {"float64": 1e-12, "float32": 2e-4}[dtype])
+
+
+@pytest.mark.parametrize("settings", STEPS.values(), ids=STEPS)
+def test_one_thread_gives_the_very_same(settings, threads, monkeypatch, dtype):
+    """Whether there are processors for all threads must not change a bit."""
+    step = step_of(**settings)
+    make = epoch_of(step, "single", dtype, m=M, steps=300)
+    with monkeypatch.context() as patch:
+        always(patch, True)
+        together = trained(step, make)
+    always(monkeypatch, False)
+    same(together, trained(step, make), 0.0)
+
+
+def test_both_ways_are_tried_and_the_faster_one_is_taken(threads, ways, monkeypatch):
+    step = step_of()
+    carry, batches, data = epoch_of(step, "single", "float64", m=M, steps=16)()
+    program = Program(step, carry, batches, data)
+    monkeypatch.setattr(numba_recording.time, "perf_counter", iter(range(10**6)).__next__)
+    for _ in range(DividedRecording.trial + 1):
+        program.run(carry, batches, lambda: False)
+    assert ways[:3] == [True, False, True]  # as fast: both took one tick for two steps
+    assert ways[-3:-1] == [True, False]
+    monkeypatch.setattr(program._divided, "_took", {True: 2.0, False: 1.0})
+    program.run(carry, batches, lambda: False)
+    assert ways[-1] is False
+
+
+def test_where_no_thread_can_begin_one_does_it_all(threads, monkeypatch, dtype):
+    step = step_of()
+    make = epoch_of(step, "single", dtype, m=M, steps=9)
+    expected = trained(step, make)
+    started = []
+
+    def start(*arguments):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(begin(*arguments))
+
+    begin = numba_recording._thread.start_new_thread
+    if threads == 2:
+        started.append(None)
+    monkeypatch.setattr(numba_recording._thread, "start_new_thread", start)
+    same(trained(step, make), expected, 0.0)
+
+
+def test_blas_has_as_many_threads_afterwards(threads, monkeypatch):
+    monkeypatch.undo()
+    before = blas_threads.count()
+    monkeypatch.setattr(blas_threads, "count", lambda: threads)
+    for name in ("_DIVIDED", "_WORTH", "_SPAN"):
+        monkeypatch.setattr(numba_program, name, 1)
+    step = step_of()
+    trained(step, epoch_of(step, "single", "float64", m=M))
+    monkeypatch.undo()
+    assert blas_threads.count() == before
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dropout": (0.5, 0.0)}, {"rule": "adam"}], ids=["dropout", "stack"]
+)
+def test_what_is_not_divided(settings, threads, ways):
+    step = step_of(**settings)
+    keys = [np.arange(4)] if "dropout" in settings else []
+    kind = "single" if keys else "stacked"
+    trained(step, epoch_of(step, kind, "float64", m=M, keys=keys))
+    assert not ways
+
+
+def test_short_epochs_are_not_divided(threads, ways, monkeypatch):
+    monkeypatch.setattr(numba_program, "_SPAN", 10**9)
+    step = step_of()
+    trained(step, epoch_of(step, "single", "float64", m=M))
+    assert not ways
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+def test_the_cost_of_all_examples(weighted, threads, ways, dtype):
+    random = np.random.RandomState(0)
+    chosen = tuple(map(activations.get, ("tanh", "softmax")))
+    step = CostStep(Architecture((3, 5, 2), chosen, losses.SoftmaxCrossEntropy()))
+    theta = random.normal(size=step.architecture.n_parameters).astype(dtype)
+    x, y = (
+        random.normal(size=(M, 3)).astype(dtype),
+        np.eye(2, dtype=dtype)[random.randint(2, size=M)],
+    )
+    weights = random.uniform(size=M).astype(dtype) if weighted else None
+    data, batches = (x.T, y.T, weights, 0.3), (np.arange(M)[None],)
+
+    def begin():
+        return theta.copy(), (np.zeros_like(theta),), np.zeros((), dtype)
+
+    program = Program(step, begin(), batches, data)
+    mine = program.run(begin(), batches, lambda: False)
+    assert True in ways
+    epoch = Backend.compile(get_backend("numpy"), step)
+    same(
+        mine,
+        epoch(begin(), batches, data, lambda: False),
+        {"float64": 1e-13, "float32": 1e-5}[dtype],
+    )
+
+
+def share(*regions):
+    return Share(Operation(NOTHING, 0, (), ()), tuple(Region(0, *each) for each in regions))
+
+
+def test_threads_wait_where_one_needs_what_another_has_written():
+    rounds = [
+        (share((0, 8, True)), share((8, 16, True))),
+        (share((0, 8, False)), share((8, 16, False))),  # each its own
+        (share((8, 16, False)), share((0, 8, False))),  # the other's
+        (share((8, 16, False)), share((16, 24, True))),
+    ]
+    # and before the first ones are written to again
+    assert waits(rounds) == [True, False, True, False]
+
+
+def test_nobody_waits_for_what_is_only_read():
+    rounds = [(share((0, 8, False), (8, 12, True)), share((0, 8, False), (12, 16, True)))] * 3
+    assert waits(rounds) == [False] * 3
+
+
+def test_a_wait_within_a_step_may_do_for_the_next_one():
+    """The second step's writing comes after the wait for the sum of the first one."""
+    rounds = [
+        (share((0, 8, True)), share((8, 16, True))),
+        (share((0, 16, False), (16, 20, True)), share()),
+        (share(), share((16, 20, False))),
+    ]
+    assert waits(rounds) == [False, True, True]
