@@ -33,9 +33,11 @@ _WORTH = 1_000_000
 _MOST = 8
 """Parts of a minibatch get too small for more threads."""
 _LARGE = 2**18
-"""Of a network of more parameters BLAS divides the products well, and its gradients are too many to be added up."""
-_SPAN = 3e7
-"""How many multiplications are worth to start a thread for, which takes about 0.1 ms."""
+"""The gradients of a network of more parameters take too long to be added up."""
+_CACHE = 2**21
+"""How many bytes of a part's results a core's cache may hold; else BLAS divides its products as well."""
+_SPAN = 6e7
+"""How many multiplications are worth to start a thread for, which takes 0.1 to 0.2 ms."""
 _AT_ONCE = 5e8
 """How many go by between two looks at whether to stop: some 20 ms."""
 
@@ -126,7 +128,7 @@ class Program:
             # an epoch's last few examples: BLAS's threads would be awake, and in the way, long after
             return self._alone, blas_threads.one()
         threads = min(self._work // _WORTH, _MOST, blas_threads.count())
-        if threads < 2:
+        if threads < 2 or self._alone.size > threads * _CACHE:
             return self._alone, as_given
         if self._divided is None or self._divided.threads != threads:
             step = replace(self._step, parts=threads)

@@ -37,8 +37,8 @@ class Recording:
 
     Attributes
     ----------
-    networks, multiplications : int
-        How many networks there are, and what one's matrix products take in a step.
+    networks, multiplications, size : int
+        How many networks there are, and of one the multiplications of its matrix products and the bytes of its results.
 
     Raises
     ------
@@ -57,7 +57,8 @@ class Recording:
             if mine is not theirs:
                 tape.elementwise(np.positive, (mine,), theirs)
         self._shares = shared_out(tape, threads)
-        self.networks, self.multiplications = tape.networks, tape.multiplications
+        self.networks, self.size = tape.networks, tape.size
+        self.multiplications = tape.multiplications
         self._memory = np.empty(tape.size + 64, np.uint8)
         # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
         self._constants, tape.constants = tape.constants, []
@@ -89,7 +90,7 @@ class DividedRecording(Recording):
         in_turn = self._shares.swapaxes(0, 1).reshape(-1, WIDTH)
         self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
         self._in_turn[:, WAIT] = 0
-        self._took = {True: 0.0, False: 0.0}
+        self._to_begin, self._took = 0.0, {True: 0.0, False: 0.0}
         self._replays = 0
 
     def replay(self, given: list[int], first: int, last: int) -> None:
@@ -102,18 +103,26 @@ class DividedRecording(Recording):
                 first += few
         self._replays += 1
         if first < last:
-            self._replay(bases, first, last, together=self._took[True] <= self._took[False])
+            gained = (self._took[False] - self._took[True]) * (last - first)
+            self._replay(bases, first, last, together=gained >= self._to_begin)
 
     def _replay(self, bases: HostArray, first: int, last: int, *, together: bool) -> None:
         began = time.perf_counter()
-        if not (together and replay_together(self._shares, bases, first, last)):
+        if together:
+            begun = replay_together(self._shares, bases, first, last)
+            if begun is not None:
+                self._to_begin, began = begun - began, begun
+        if not together or begun is None:
             together = False
             replay(self._in_turn, bases, 1, first, last, _ALONE, 1, 0)
         self._took[together] = (time.perf_counter() - began) / (last - first)
 
 
-def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) -> bool:
-    """Go through some minibatches, each thread its share; return False if one couldn't begin, and nothing was done."""
+def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) -> float | None:
+    """Go through some minibatches, each thread its share.
+
+    Return when all had begun, by `time.perf_counter`; None if one couldn't, and nothing was done.
+    """
     counter = np.zeros(1, np.int64)
     arguments = (bases, 1, first, last, counter, len(shares), _give_way())
 
@@ -132,13 +141,14 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
             begun.acquire()
             _thread.start_new_thread(help_out, (share, begun))
             begun.acquire()  # asleep until then, it leaves its processor to the new thread
+        all_begun = time.perf_counter()
         done = bool(replay(shares[0], *arguments))
     except RuntimeError:  # no more threads
         pass
     finally:
         if not done:  # or those that have begun would wait forever
             counter[0] = GIVEN_UP
-    return done
+    return all_begun if done else None
 
 
 @functools.cache

@@ -113,18 +113,26 @@ def test_one_thread_gives_the_very_same(settings, threads, monkeypatch, dtype):
     same(together, trained(step, make), 0.0)
 
 
-def test_both_ways_are_tried_and_the_faster_one_is_taken(threads, ways, monkeypatch):
+@pytest.mark.parametrize(
+    ("to_begin", "together", "in_turn", "faster"),
+    [(1.0, 1.0, 2.0, True), (100.0, 1.0, 2.0, False), (0.0, 2.0, 1.0, False)],
+    ids=["threads", "threads begin too slowly", "threads wait too long"],
+)
+def test_the_faster_way_is_taken(  # noqa: PLR0917  # what was measured, and what follows
+    to_begin, together, in_turn, faster, threads, ways
+):
     step = step_of()
     carry, batches, data = epoch_of(step, "single", "float64", m=M, steps=16)()
     program = Program(step, carry, batches, data)
-    monkeypatch.setattr(numba_recording.time, "perf_counter", iter(range(10**6)).__next__)
-    for _ in range(DividedRecording.trial + 1):
-        program.run(carry, batches, lambda: False)
-    assert ways[:3] == [True, False, True]  # as fast: both took one tick for two steps
-    assert ways[-3:-1] == [True, False]
-    monkeypatch.setattr(program._divided, "_took", {True: 2.0, False: 1.0})
     program.run(carry, batches, lambda: False)
-    assert ways[-1] is False
+    assert ways[:2] == [True, False]  # both are tried
+    recording = program._divided
+    recording._to_begin, recording._took = to_begin, {True: together, False: in_turn}
+    program.run(carry, batches, lambda: False)
+    assert ways[3:] == [faster]
+    for _ in range(recording.trial - 1):
+        program.run(carry, batches, lambda: False)
+    assert ways[-3:-1] == [True, False]  # and again
 
 
 def test_where_no_thread_can_begin_one_does_it_all(threads, monkeypatch, dtype):
