@@ -33,10 +33,11 @@ def gather_columns(p: Any, n: Any) -> None:
     m, units, size = n[0], n[1], n[3]
     rows, taken = carray(p[0], (n[2], units)), carray(p[2], (units, m))
     examples = carray(p[1], m * 8 // size).view(np.int64)
-    for j in range(m):
-        row = rows[examples[j]]
+    for start in range(0, m, 16):  # a cache line of each column at a time
+        stop = min(start + 16, m)
         for i in range(units):
-            taken[i, j] = row[i]
+            for j in range(start, stop):
+                taken[i, j] = rows[examples[j], i]
 
 
 def transpose(p: Any, n: Any) -> None:

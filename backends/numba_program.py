@@ -30,12 +30,12 @@ _DIVIDED = 250_000
 """BLAS divides no product of fewer multiplications."""
 _WORTH = 1_000_000
 """How many multiplications of a step are worth a thread."""
+_A_PARAMETER = 150
+"""How many of a part, for each parameter: the parts' gradients are added up."""
 _MOST = 8
 """Parts of a minibatch get too small for more threads."""
-_LARGE = 2**18
-"""The gradients of a network of more parameters take too long to be added up."""
-_CACHE = 2**21
-"""How many bytes of a part's results a core's cache may hold; else BLAS divides its products as well."""
+_LARGE = 2e8
+"""Products of more multiplications BLAS divides as well."""
 _SPAN = 6e7
 """How many multiplications are worth to start a thread for, which takes 0.1 to 0.2 ms."""
 _AT_ONCE = 5e8
@@ -89,9 +89,9 @@ class Program:
         self._divided: DividedRecording | None = None
         self._work = self._alone.multiplications
         self._steps = max(1, int(_AT_ONCE / (self._work * self._alone.networks)))
-        # dropout draws for a whole minibatch
-        whole = not hasattr(step, "parts") or getattr(step, "dropout", False)
-        self._divides = not whole and carry[0].ndim == 1 and carry[0].shape[-1] <= _LARGE
+        divisible = hasattr(step, "parts") and not getattr(step, "dropout", False)
+        self._divides = divisible and carry[0].ndim == 1 and self._alone.largest <= _LARGE
+        self._most = min(_MOST, self._work // _WORTH, self._work // (_A_PARAMETER * carry[0].size))
         self._carried: tuple[list[HostArray], list[int]] = [], []
 
     def knows(self, data: Any) -> bool:
@@ -124,11 +124,14 @@ class Program:
         as_given = contextlib.nullcontext()
         if not self._divides or self._work < _DIVIDED:
             return self._alone, as_given
-        if batches[0].shape[0] * self._work < _SPAN:
+        steps = batches[0].shape[0]
+        if steps * self._work < _SPAN:
             # an epoch's last few examples: BLAS's threads would be awake, and in the way, long after
             return self._alone, blas_threads.one()
-        threads = min(self._work // _WORTH, _MOST, blas_threads.count())
-        if threads < 2 or self._alone.size > threads * _CACHE:
+        if steps == 1:  # all examples at once
+            return self._alone, as_given
+        threads = min(self._most, blas_threads.count())
+        if threads < 2:
             return self._alone, as_given
         if self._divided is None or self._divided.threads != threads:
             step = replace(self._step, parts=threads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import functools
+import math
 import sys
 import time
 from typing import Any
@@ -37,8 +38,8 @@ class Recording:
 
     Attributes
     ----------
-    networks, multiplications, size : int
-        How many networks there are, and of one the multiplications of its matrix products and the bytes of its results.
+    networks, multiplications, largest : int
+        How many networks there are; of one the multiplications of its matrix products and of the largest of them.
 
     Raises
     ------
@@ -57,8 +58,8 @@ class Recording:
             if mine is not theirs:
                 tape.elementwise(np.positive, (mine,), theirs)
         self._shares = shared_out(tape, threads)
-        self.networks, self.size = tape.networks, tape.size
-        self.multiplications = tape.multiplications
+        self.networks = tape.networks
+        self.multiplications, self.largest = tape.multiplications, tape.largest
         self._memory = np.empty(tape.size + 64, np.uint8)
         # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
         self._constants, tape.constants = tape.constants, []
@@ -90,21 +91,19 @@ class DividedRecording(Recording):
         in_turn = self._shares.swapaxes(0, 1).reshape(-1, WIDTH)
         self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
         self._in_turn[:, WAIT] = 0
-        self._to_begin, self._took = 0.0, {True: 0.0, False: 0.0}
+        self._to_begin, self._took = 0.0, {True: 0.0, False: math.inf}
         self._replays = 0
 
     def replay(self, given: list[int], first: int, last: int) -> None:
         """Go through some minibatches, the faster way."""
-        bases = self._bases(given)
-        few = -(-(last - first) // 8)
-        for together in (True, False) if self._replays % self.trial == 0 else ():
-            if first < last:
-                self._replay(bases, first, min(first + few, last), together=together)
+        bases, few = self._bases(given), (last - first) // 8
+        if few > 0 and self._replays % self.trial == 0:
+            for together in (True, False):
+                self._replay(bases, first, first + few, together=together)
                 first += few
         self._replays += 1
-        if first < last:
-            gained = (self._took[False] - self._took[True]) * (last - first)
-            self._replay(bases, first, last, together=gained >= self._to_begin)
+        gained = (self._took[False] - self._took[True]) * (last - first)
+        self._replay(bases, first, last, together=gained >= self._to_begin)
 
     def _replay(self, bases: HostArray, first: int, last: int, *, together: bool) -> None:
         began = time.perf_counter()

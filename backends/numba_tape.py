@@ -240,8 +240,8 @@ class Tape:
         What the operations are for that are noted down now.
     size : int
         How many bytes the intermediate results of one network take.
-    multiplications : int
-        How many one network's matrix products take.
+    multiplications, largest : int
+        How many one network's matrix products take, and the largest of them.
     """
 
     def __init__(self, carry: Any, batches: Sequence[HostArray]) -> None:
@@ -251,7 +251,7 @@ class Tape:
         self.networks = math.prod(self.leading)
         self.operations: list[Operation] = []
         self.constants: list[HostArray] = []
-        self.size, self.multiplications = 0, 0
+        self.size, self.multiplications, self.largest = 0, 0, 0
         self.part: int | None = None
         self._bases: dict[int, int] = {}
         arrays = [theta, *slots, total]
@@ -336,6 +336,7 @@ class Tape:
         """Note down out := left @ right."""
         (r, k), c = left.own, right.own[1]
         self.multiplications += r * k * c
+        self.largest = max(self.largest, r * k * c)
         # for BLAS, which reads columns, out's transpose is right's times left's
         kinds = [ord("T") if value.transposed else ord("N") for value in (right, left)]
         gaps = [k if right.transposed else c, r if left.transposed else k, c]

@@ -126,7 +126,7 @@ class NumPyPrimitives(Primitives):
     def gather(self, columns: Any, examples: Any) -> Any:
         """Return a minibatch: whole rows are taken, and seen as columns.
 
-        A small one is copied into columns besides: the first layer's product takes the columns, its gradient the rows,
+        A small x is copied into columns besides: the first layer's product takes the columns, its gradient the rows,
         and BLAS is up to twice as fast with each.
         """
         workspace = self._workspace
@@ -139,10 +139,15 @@ class NumPyPrimitives(Primitives):
         rows = workspace.take((*examples.shape, units), columns.dtype)
         columns.T.take(examples, axis=0, out=rows, mode="clip")
         seen = rows.swapaxes(-1, -2)
-        if units * examples.shape[-1] > self.small:
+        m = examples.shape[-1]
+        large = units * m > self.small
+        if large and self._copied[0] is None:
+            self._copied = seen, rows
             return seen
         copied = workspace.take(seen.shape, seen.dtype)
-        np.copyto(copied, seen)
+        block = 16 if large else m  # a cache line of each column at a time
+        for start in range(0, m, block):
+            np.copyto(copied[..., start : start + block], seen[..., start : start + block])
         if self._copied[0] is None:  # x is the first that a step gathers
             self._copied = copied, rows
         return copied

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpunet.backends.cupy import graphs as recordings
 from gpunet.backends.cupy.graphs import Graphs
 from gpunet.backends.cupy.primitives import CuPyPrimitives
 from gpunet.backends.cupy.products import Capturable, Products, precision
@@ -300,6 +301,68 @@ def test_a_step_is_launched_captured_and_then_replayed():
     for _ in range(3):
         epochs.run(state, rate)
     assert backend.cupy.graphs == [full, partial]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Graphs of several steps, at once."""
+    monkeypatch.setattr(recordings, "PATIENCE", 0)
+
+
+@EVERY_RUN
+def test_several_steps_in_a_graph_are_the_very_same(run, impatient, dtype):
+    several, single = StandIn(), StandIn(graphs=False)
+    theta, costs = run.trained(several, dtype, times=4)
+    plain, plain_costs = run.trained(single, dtype, times=4)
+    np.testing.assert_array_equal(theta, plain)
+    np.testing.assert_array_equal(costs, plain_costs)
+    sizes = [len(graph.noted) for graph in several.cupy.graphs]
+    assert (run.n < 3 * 16) == (max(sizes) < 3 * min(sizes))  # three steps a graph, or one
+
+
+@pytest.mark.parametrize(
+    ("steps", "size", "together"),
+    [
+        (100, 1000, 14),
+        (16, 1000, 16),
+        (17, 1000, 8),
+        (1, 1000, 1),
+        (5, 1000, 5),
+        (64, 10**7, 1),
+        (64, 2 * 10**6, 5),
+    ],
+)
+def test_how_many_steps_make_a_graph(steps, size, together):
+    """No more than it takes to keep the device busy, and so that few are left over."""
+    carry, batches = (np.empty(size, np.int8),), (np.empty((steps, 128), np.int8),)
+    assert recordings._together(carry, batches) == together
+
+
+def test_a_graph_of_several_steps_comes_when_it_has_paid(monkeypatch):
+    monkeypatch.setattr(recordings, "PATIENCE", 8)
+    backend = StandIn()
+    epochs, state = Run(n=48).begin(backend)
+    launched = []
+    for _ in range(5):
+        backend.cupy.log.clear()
+        epochs.run(state, rate)
+        launched.append(backend.cupy.log.count("graph"))
+    assert launched == [2, 3, 3, 1, 1]
+
+
+def test_several_steps_that_cannot_be_captured_go_on_one_by_one(impatient, monkeypatch):
+    captured = recordings.Recording._captured
+
+    def capture(self, steps):
+        if steps > 1:
+            raise MemoryError
+        return captured(self, steps)
+
+    monkeypatch.setattr(recordings.Recording, "_captured", capture)
+    theta, costs = Run().trained(StandIn())
+    plain, plain_costs = Run().trained(StandIn(graphs=False))
+    np.testing.assert_array_equal(theta, plain)
+    np.testing.assert_array_equal(costs, plain_costs)
 
 
 def test_an_epochs_own_numbers_reach_a_graph_recorded_before():

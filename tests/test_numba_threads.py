@@ -5,8 +5,6 @@ import pytest
 
 from gpunet import losses
 from gpunet.backend import Backend, get_backend
-from gpunet.lbfgs import CostStep
-from gpunet.network import Architecture
 
 pytest.importorskip("numba", reason="numba isn't installed")
 
@@ -18,8 +16,6 @@ from gpunet.backends.numba_shares import Region, Share, waits
 from gpunet.backends.numba_tape import Operation
 from program_helpers import epoch_of, step_of
 
-from gpunet import activations
-
 M = 40
 
 
@@ -27,7 +23,7 @@ M = 40
 def threads(request, monkeypatch):
     """Any program is worth so many threads."""
     monkeypatch.setattr(blas_threads, "count", lambda: request.param)
-    for name in ("_DIVIDED", "_WORTH", "_SPAN"):
+    for name in ("_DIVIDED", "_WORTH", "_A_PARAMETER", "_SPAN"):
         monkeypatch.setattr(numba_program, name, 1)
     monkeypatch.setattr(numba_shares, "LEAST", 4)
     return request.param
@@ -157,7 +153,7 @@ def test_blas_has_as_many_threads_afterwards(threads, monkeypatch):
     monkeypatch.undo()
     before = blas_threads.count()
     monkeypatch.setattr(blas_threads, "count", lambda: threads)
-    for name in ("_DIVIDED", "_WORTH", "_SPAN"):
+    for name in ("_DIVIDED", "_WORTH", "_A_PARAMETER", "_SPAN"):
         monkeypatch.setattr(numba_program, name, 1)
     step = step_of()
     trained(step, epoch_of(step, "single", "float64", m=M))
@@ -183,31 +179,10 @@ def test_short_epochs_are_not_divided(threads, ways, monkeypatch):
     assert not ways
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
-def test_the_cost_of_all_examples(weighted, threads, ways, dtype):
-    random = np.random.RandomState(0)
-    chosen = tuple(map(activations.get, ("tanh", "softmax")))
-    step = CostStep(Architecture((3, 5, 2), chosen, losses.SoftmaxCrossEntropy()))
-    theta = random.normal(size=step.architecture.n_parameters).astype(dtype)
-    x, y = (
-        random.normal(size=(M, 3)).astype(dtype),
-        np.eye(2, dtype=dtype)[random.randint(2, size=M)],
-    )
-    weights = random.uniform(size=M).astype(dtype) if weighted else None
-    data, batches = (x.T, y.T, weights, 0.3), (np.arange(M)[None],)
-
-    def begin():
-        return theta.copy(), (np.zeros_like(theta),), np.zeros((), dtype)
-
-    program = Program(step, begin(), batches, data)
-    mine = program.run(begin(), batches, lambda: False)
-    assert True in ways
-    epoch = Backend.compile(get_backend("numpy"), step)
-    same(
-        mine,
-        epoch(begin(), batches, data, lambda: False),
-        {"float64": 1e-13, "float32": 1e-5}[dtype],
-    )
+def test_all_examples_at_once_are_not_divided(threads, ways):
+    step = step_of()
+    trained(step, epoch_of(step, "single", "float64", m=M, steps=1))
+    assert not ways
 
 
 def share(*regions):

@@ -2,7 +2,8 @@
 
 To start a kernel from Python takes longer than a small one runs. A graph of them is started at once. All that changes
 from step to step it reads on the device: the epoch's examples, keys and rates, of which a counter there says whose turn
-it is. So one graph serves every step and every epoch of the same shapes.
+it is. So one graph serves every step and every epoch of the same shapes. Between two graphs the device waits for some
+microseconds, as long as a small network's step takes, so that a long run of them gets a graph of several steps besides.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from gpunet.primitives import Primitives
 from gpunet.typing import Array
 
 VARIABLE = "GPUNET_GRAPHS"
+
+MOST = 16
+"""How many steps make a graph of several at most."""
+ENOUGH = 1e10
+"""So many operations take the device long enough for a graph, some tenths of a millisecond."""
+PATIENCE = 500
+"""After so many steps a graph of several is captured: it takes about as long as it has saved by then."""
 
 PURPOSE = (
     "CUDA graphs can't be used here, so that every kernel is started by itself: the result is the same, small networks "
@@ -108,6 +116,8 @@ class Recording:
         graphs.recordings.add(self)
         self.graph: Any = None
         self._ready, self._capturable = False, True
+        self._several: Any = None
+        self._together, self._taken = _together(carry, batches), 0
 
     def _like(self, tree: Any) -> Any:
         """Return memory for arrays."""
@@ -127,10 +137,9 @@ class Recording:
         """Take an epoch's steps from ``carry``, in whose place the result goes."""
         _copy((carry, batches), (self._carry, self._batches))
         self._at.fill(0)
-        for _ in range(batches[0].shape[0]):
-            if stop():
-                break
-            self._take()
+        left = batches[0].shape[0]
+        while left and not stop():
+            left -= self._take(left)
         _copy(self._carry, carry)
         return carry
 
@@ -140,21 +149,32 @@ class Recording:
         _copy(self._step(self._carry, batch, self._data), self._carry)
         self._at += 1
 
-    def _take(self) -> None:
-        """Take the next step."""
+    def _take(self, left: int) -> int:
+        """Take the next step of those that are left, or several; return how many."""
+        self._taken += 1
         if not self._ready:
             self._first()
-            return
+            return 1
         if self.graph is None and self._capturable:
             try:
-                self.graph = self._captured()
+                self.graph = self._captured(1)
             except Exception as error:  # if the step is to blame, it will say so again
                 self._capturable = False
                 self._graphs.tell(error)
         if self.graph is None:
             self._body()
-        else:
+            return 1
+        if left < self._together or self._together == 1 or self._taken < PATIENCE:
             self.graph.launch()
+            return 1
+        if self._several is None:
+            try:
+                self._several = self._captured(self._together)
+            except Exception:  # short of memory, say; one by one they go on
+                self._together = 1
+                return self._take(left)
+        self._several.launch()
+        return self._together
 
     def _first(self) -> None:
         """Take a step as the graph will, but at once."""
@@ -165,12 +185,13 @@ class Recording:
         here.wait_event(self._stream.record())
         self._ready = True
 
-    def _captured(self) -> Any:
-        """Return a step as a graph; nothing is computed."""
+    def _captured(self, steps: int) -> Any:
+        """Return some steps as a graph; nothing is computed."""
         with self._own():
             self._stream.begin_capture()
             try:
-                self._body()
+                for _ in range(steps):
+                    self._body()
             except BaseException:
                 with contextlib.suppress(Exception):  # which is what it says of what went wrong
                     self._stream.end_capture()
@@ -182,6 +203,14 @@ class Recording:
         """Compute on this stream and in this memory."""
         with self._stream, self._graphs.cupy.cuda.using_allocator(self._pool.malloc):
             yield
+
+
+def _together(carry: Any, batches: tuple[Array, ...]) -> int:
+    """Return how many of an epoch's steps should make a graph: so many that few are left over."""
+    steps, m = batches[0].shape[0], batches[0].shape[-1]
+    most = max(1, min(MOST, int(ENOUGH / (6 * carry[0].size * m))))
+    groups = -(-steps // most)
+    return int(steps // groups)
 
 
 def _leaves(tree: Any) -> list[Any]:
