@@ -50,13 +50,6 @@ def transpose(p: Any, n: Any) -> None:
                 columns[i, j] = rows[j, i]
 
 
-def multiply(p: Any, n: Any) -> None:
-    """Let into := into · by."""
-    into, by = carray(p[0], n[0]), carray(p[1], n[0])
-    for i in range(into.size):
-        into[i] *= by[i]
-
-
 def drop(p: Any, n: Any) -> None:
     """Put a · factor into ``into``: the factor is 0 or ``scale``, by the hash of `gpunet.dropout.keep`."""
     a, into, factor, scale = carray(p[0], n[0]), carray(p[1], n[0]), carray(p[2], n[0]), p[3][0]

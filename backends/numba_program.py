@@ -26,8 +26,6 @@ from .numba_recording import DividedRecording, Recording, address_of
 from .numba_tape import HostArray
 from .recording import UnrecordableError
 
-_DIVIDED = 250_000
-"""BLAS divides no product of fewer multiplications."""
 _WORTH = 1_000_000
 """How many multiplications of a step are worth a thread."""
 _A_PARAMETER = 150
@@ -49,11 +47,17 @@ class Programs:
     ----------
     step : callable
         `gpunet.step.TrainingStep`.
+
+    Attributes
+    ----------
+    divided : bool
+        Whether threads share one of them.
     """
 
     def __init__(self, step: Any) -> None:
         self._step = step
         self._known: dict[Any, Program | None] = {}
+        self.divided = False
 
     def find(self, carry: Any, batches: Any, data: Any) -> Program | None:
         """Return the program for an epoch's arguments, None where the step can't be recorded for them."""
@@ -61,7 +65,7 @@ class Programs:
         program = self._known.get(key)
         if key not in self._known or (program is not None and not program.knows(data)):
             try:
-                program = Program(self._step, carry, batches, data)
+                program = Program(self._step, carry, batches, data, self)
             except UnrecordableError:
                 program = None
             self._known[key] = program
@@ -76,6 +80,8 @@ class Program:
     step : callable
     carry, batches, data : tuple
         What an epoch of it is called with; those of later epochs have the same shapes, and the very same data.
+    family : Programs, optional
+        The same step's.
 
     Raises
     ------
@@ -83,14 +89,16 @@ class Program:
         If the step does what a program can't hold.
     """
 
-    def __init__(self, step: Any, carry: Any, batches: Any, data: Any) -> None:
-        self._step, self._data = step, data
+    def __init__(  # what an epoch is called with
+        self, step: Any, carry: Any, batches: Any, data: Any, family: Programs | None = None
+    ) -> None:
+        self._step, self._data, self._family = step, data, family or Programs(step)
         self._alone = Recording(step, carry, batches, data)
         self._divided: DividedRecording | None = None
         self._work = self._alone.multiplications
         self._steps = max(1, int(_AT_ONCE / (self._work * self._alone.networks)))
         divisible = hasattr(step, "parts") and not getattr(step, "dropout", False)
-        self._divides = divisible and carry[0].ndim == 1 and self._alone.largest <= _LARGE
+        self._may_divide = divisible and carry[0].ndim == 1 and self._alone.largest <= _LARGE
         self._most = min(_MOST, self._work // _WORTH, self._work // (_A_PARAMETER * carry[0].size))
         self._carried: tuple[list[HostArray], list[int]] = [], []
 
@@ -121,23 +129,19 @@ class Program:
         self, carry: Any, batches: Any
     ) -> tuple[Recording, contextlib.AbstractContextManager[Any]]:
         """Return the step as it is or in parts for several threads, and how many BLAS may take."""
-        as_given = contextlib.nullcontext()
-        if not self._divides or self._work < _DIVIDED:
-            return self._alone, as_given
-        steps = batches[0].shape[0]
-        if steps * self._work < _SPAN:
-            # an epoch's last few examples: BLAS's threads would be awake, and in the way, long after
+        as_given, steps = contextlib.nullcontext(), batches[0].shape[0]
+        if self._family.divided and steps * self._work < _SPAN:
+            # the last few examples of an epoch; threads that BLAS had woken would be in the way of the others
             return self._alone, blas_threads.one()
-        if steps == 1:  # all examples at once
-            return self._alone, as_given
-        threads = min(self._most, blas_threads.count())
-        if threads < 2:
+        threads = min(self._most, blas_threads.count()) if self._may_divide else 1
+        if threads < 2 or steps == 1 or steps * self._work < _SPAN:  # a step by itself: L-BFGS's
             return self._alone, as_given
         if self._divided is None or self._divided.threads != threads:
             step = replace(self._step, parts=threads)
             try:
                 self._divided = DividedRecording(step, carry, batches, self._data, threads)
             except UnrecordableError:
-                self._divides = False
+                self._may_divide = False
                 return self._alone, as_given
+        self._family.divided = True
         return self._divided, blas_threads.one()

@@ -55,7 +55,7 @@ class Recorder(Primitives):
         return Recorder(self.tape)
 
     def add(self, one: Any, other: Any) -> Any:
-        """Note down that two parts' costs or gradients are added."""
+        """Note down that two parts' costs or gradients are added: for all of the minibatch, as what comes then."""
         self.tape.part = None
         return super().add(one, other)
 
@@ -226,7 +226,7 @@ class Recorder(Primitives):
         """Note down that λ's part is added."""
         value = self.tape.value(factor)
         self.tape.formula("decay", (gradient, theta, value), n_weights)
-        self._decayed = len(self.tape.operations), value, n_weights
+        self._decayed = len(self.tape.operations) - 1, value, n_weights
         return gradient
 
     def update(
@@ -241,9 +241,9 @@ class Recorder(Primitives):
             beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
             numbers = beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2, optimizer.epsilon
             factor, n_weights = self.tape.constant(0.0), 0
-            if self._decayed is not None and self._decayed[0] == len(self.tape.operations):
-                self.tape.operations.pop()  # λ's part is added in the same pass
-                _, factor, n_weights = self._decayed
+            if self._decayed is not None and self._untouched(gradient, self._decayed[0]):
+                at, factor, n_weights = self._decayed
+                del self.tape.operations[at]  # λ's part is added in the same pass
             operands += [self._together(*numbers), factor]
             self.tape.formula("adam", operands, theta.own[0], n_weights)
         elif isinstance(optimizer, Momentum):
@@ -254,6 +254,14 @@ class Recorder(Primitives):
         else:
             return super().update(optimizer, theta, gradient, slots, *rates)
         return theta, slots
+
+    def _untouched(self, gradient: Value, since: int) -> bool:
+        """Return whether nothing after an operation has to do with the gradient: it isn't clipped, that is."""
+        return not any(
+            operand.at[:2] == gradient.at[:2]
+            for operation in self.tape.operations[since + 1 :]
+            for operand in operation.operands
+        )
 
     def _together(self, *numbers: Any) -> Value:
         """Return an optimizer's numbers, some of which may be a column (networks, 1), in one place."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import _thread
 import ctypes
 import functools
-import math
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
+from . import blas_threads
 from .numba_recorder import Recorder
 from .numba_replay import GIVEN_UP, KIND, NOTHING, WAIT, WIDTH, replay
 from .numba_shares import shared_out
@@ -83,7 +83,7 @@ class DividedRecording(Recording):
     """
 
     trial = 16
-    """After so many replays the other way is tried again, for a few steps."""
+    """After so many replays both ways are tried again, for a few steps; twice as many where threads have lost."""
 
     def __init__(self, step: Any, carry: Any, batches: Any, data: Any, threads: int) -> None:
         super().__init__(step, carry, batches, data, threads)
@@ -91,30 +91,36 @@ class DividedRecording(Recording):
         in_turn = self._shares.swapaxes(0, 1).reshape(-1, WIDTH)
         self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
         self._in_turn[:, WAIT] = 0
-        self._to_begin, self._took = 0.0, {True: 0.0, False: math.inf}
-        self._replays = 0
+        # no step: what loads the compiled loop should not count as a thread's
+        replay(self._in_turn, self._bases([0]), 1, 0, 0, _ALONE, 1, 0)
+        self._to_begin, self._took = 0.0, {True: 0.0, False: 0.0}
+        self._to_try, self._replays, self._rest = [True, False], 0, self.trial
 
     def replay(self, given: list[int], first: int, last: int) -> None:
         """Go through some minibatches, the faster way."""
-        bases, few = self._bases(given), (last - first) // 8
-        if few > 0 and self._replays % self.trial == 0:
-            for together in (True, False):
-                self._replay(bases, first, first + few, together=together)
-                first += few
+        bases = self._bases(given)
         self._replays += 1
-        gained = (self._took[False] - self._took[True]) * (last - first)
-        self._replay(bases, first, last, together=gained >= self._to_begin)
+        if self._replays > self._rest:
+            self._to_try, self._replays = [True, False], 0
+        while self._to_try and first < last:
+            few = max(1, (last - first) // 8)
+            self._replay(bases, first, first + few, together=self._to_try.pop(0))
+            first += few
+            if not self._to_try:
+                lost = self._took[True] > self._took[False]
+                self._rest = min(2 * self._rest, 32 * self.trial) if lost else self.trial
+        if first < last:
+            gained = (self._took[False] - self._took[True]) * (last - first)
+            self._replay(bases, first, last, together=gained >= self._to_begin)
 
     def _replay(self, bases: HostArray, first: int, last: int, *, together: bool) -> None:
         began = time.perf_counter()
-        if together:
-            begun = replay_together(self._shares, bases, first, last)
-            if begun is not None:
-                self._to_begin, began = begun - began, begun
-        if not together or begun is None:
-            together = False
+        begun = replay_together(self._shares, bases, first, last) if together else None
+        if begun is None:  # not asked for, or not possible
             replay(self._in_turn, bases, 1, first, last, _ALONE, 1, 0)
-        self._took[together] = (time.perf_counter() - began) / (last - first)
+        else:
+            self._to_begin, began = begun - began, begun
+        self._took[begun is not None] = (time.perf_counter() - began) / (last - first)
 
 
 def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) -> float | None:
@@ -126,8 +132,9 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
     arguments = (bases, 1, first, last, counter, len(shares), _give_way())
 
     def help_out(share: HostArray, begun: _thread.LockType) -> None:
-        begun.release()
         try:
+            blas_threads.one_in_this_thread()
+            begun.release()
             replay(share, *arguments)
         except BaseException:
             counter[0] = GIVEN_UP
@@ -138,12 +145,13 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
         for share in shares[1:]:
             begun = _thread.allocate_lock()
             begun.acquire()
-            _thread.start_new_thread(help_out, (share, begun))
+            try:
+                _thread.start_new_thread(help_out, (share, begun))
+            except RuntimeError:  # no more threads
+                return None
             begun.acquire()  # asleep until then, it leaves its processor to the new thread
         all_begun = time.perf_counter()
         done = bool(replay(shares[0], *arguments))
-    except RuntimeError:  # no more threads
-        pass
     finally:
         if not done:  # or those that have begun would wait forever
             counter[0] = GIVEN_UP

@@ -12,7 +12,7 @@ Requires: numba.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, product, zip_longest
+from itertools import chain, combinations, product, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,6 @@ _OPERANDS = {
     "gather_rows": "--W",
     "gather_columns": "--W",
     "transpose": "-W",
-    "multiply": "W-",
     "drop": "-WW---",
     "where": "---W",
     "shift": "W-",
@@ -113,6 +112,9 @@ def shared_out(tape: Tape, threads: int) -> HostArray:
         if any(share.meets(_whole(other)) for other in after):
             raise UnrecordableError("parts that depend on each other")
         parts[operation.part].append(share)
+    for one, other in combinations(parts, 2):
+        if any(mine.meets(theirs) for mine, theirs in product(one, other)):
+            raise UnrecordableError("parts that share memory")
     rounds = [
         *_cut(tape, before, threads),
         *zip_longest(*parts, fillvalue=_NOTHING),

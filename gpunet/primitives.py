@@ -40,7 +40,11 @@ class Primitives:
         self.xp = xp
 
     def part(self, k: int) -> Primitives:
-        """Return the primitives for part k of a minibatch that is divided, 0 for the first."""
+        """Return the primitives for part k of a minibatch that is divided, 0 for the first.
+
+        What they return for one part has to outlast the next one: theirs is not the memory that a workspace gives to
+        every step.
+        """
         return self
 
     def add(self, one: Array, other: Array) -> Array:

@@ -1,5 +1,7 @@
 """A recorded program shared out to threads, against one thread and against the reference."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -8,10 +10,16 @@ from gpunet.backend import Backend, get_backend
 
 pytest.importorskip("numba", reason="numba isn't installed")
 
-from gpunet.backends import blas_threads, numba_program, numba_recording, numba_shares
-from gpunet.backends.numba_program import Program
+from gpunet.backends import (
+    blas_threads,
+    numba_kernels,
+    numba_program,
+    numba_recording,
+    numba_shares,
+)
+from gpunet.backends.numba_program import Program, Programs
 from gpunet.backends.numba_recording import DividedRecording
-from gpunet.backends.numba_replay import NOTHING
+from gpunet.backends.numba_replay import ADDRESS, NOTHING, WAIT
 from gpunet.backends.numba_shares import Region, Share, waits
 from gpunet.backends.numba_tape import Operation
 from program_helpers import epoch_of, step_of
@@ -23,7 +31,7 @@ M = 40
 def threads(request, monkeypatch):
     """Any program is worth so many threads."""
     monkeypatch.setattr(blas_threads, "count", lambda: request.param)
-    for name in ("_DIVIDED", "_WORTH", "_A_PARAMETER", "_SPAN"):
+    for name in ("_WORTH", "_A_PARAMETER", "_SPAN"):
         monkeypatch.setattr(numba_program, name, 1)
     monkeypatch.setattr(numba_shares, "LEAST", 4)
     return request.param
@@ -124,11 +132,61 @@ def test_the_faster_way_is_taken(  # noqa: PLR0917  # what was measured, and wha
     assert ways[:2] == [True, False]  # both are tried
     recording = program._divided
     recording._to_begin, recording._took = to_begin, {True: together, False: in_turn}
+    recording._replays, recording._rest = 0, recording.trial
     program.run(carry, batches, lambda: False)
     assert ways[3:] == [faster]
-    for _ in range(recording.trial - 1):
+    for _ in range(recording.trial):
         program.run(carry, batches, lambda: False)
     assert ways[-3:-1] == [True, False]  # and again
+
+
+def test_a_way_that_loses_is_tried_less_and_less(threads, ways, monkeypatch):
+    step = step_of()
+    make = epoch_of(step, "single", "float64", m=M, steps=16)
+    carry, batches, data = make()
+    program = Program(step, carry, batches, data)
+    program.run(carry, batches, lambda: False)
+    clock = iter(range(10**9))
+    together = numba_recording.replay_together
+
+    def slowly(*arguments):
+        for _ in range(1000):
+            next(clock)
+        return together(*arguments)
+
+    monkeypatch.setattr(numba_recording, "replay_together", lambda *a: slowly(*a) and 0)
+    monkeypatch.setattr(numba_recording.time, "perf_counter", clock.__next__)
+    recording, rests = program._divided, []
+    recording._rest = recording.trial
+    for _ in range(10):
+        recording._replays = 10**9
+        program.run(carry, batches, lambda: False)
+        rests.append(recording._rest // recording.trial)
+    assert rests == [2, 4, 8, 16, 32, 32, 32, 32, 32, 32]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_few_steps_at_a_time_try_both_ways_too(steps, threads, ways, monkeypatch):
+    step = step_of()
+    carry, batches, data = epoch_of(step, "single", "float64", m=M, steps=8)()
+    program = Program(step, carry, batches, data)
+    program._steps = steps
+    program.run(carry, batches, lambda: False)
+    assert ways[:2] == [True, False]
+
+
+def test_lambdas_part_belongs_to_the_update(threads):
+    """And threads wait for the sum of the gradients, for that of Σ Θ², for the update and at the next step's begin."""
+    step = step_of()
+    make = epoch_of(step, "single", "float64", m=M)
+    program = Program(step, *make())
+    carry, batches, _ = make()
+    program.run(carry, batches, lambda: False)
+    alone, divided = program._alone._shares, program._divided._shares
+    decay = numba_kernels.compiled("decay", "float64").address
+    assert decay not in alone[..., ADDRESS]
+    assert decay not in divided[..., ADDRESS]
+    assert divided[0, :, WAIT].sum() <= 4
 
 
 def test_where_no_thread_can_begin_one_does_it_all(threads, monkeypatch, dtype):
@@ -149,11 +207,41 @@ def test_where_no_thread_can_begin_one_does_it_all(threads, monkeypatch, dtype):
     same(trained(step, make), expected, 0.0)
 
 
+def test_fits_at_the_same_time_leave_blas_as_it_was():
+    before = blas_threads.count()
+    first, second = blas_threads.one(), blas_threads.one()
+    with contextlib.ExitStack() as left_last:
+        with first:
+            assert blas_threads._now() == 1
+            left_last.enter_context(second)
+            assert blas_threads.count() == before  # what a fit would be told without the other
+        assert blas_threads._now() == 1
+    assert blas_threads._now() == blas_threads.count() == before
+
+
+def test_the_last_few_examples_keep_blas_to_one_thread(threads, monkeypatch):
+    monkeypatch.setattr(numba_program, "_SPAN", 10**5)
+    limited = []
+    one = blas_threads.one
+    monkeypatch.setattr(blas_threads, "one", lambda: limited.append(True) or one())
+    step = step_of()
+    programs = Programs(step)
+
+    def run(m, steps):
+        carry, batches, data = epoch_of(step, "single", "float64", m=m, steps=steps)()
+        programs.find(carry, batches, data).run(carry, batches, lambda: False)
+        return len(limited)
+
+    assert run(7, 1) == 0
+    assert run(M, 99) == 1
+    assert run(7, 1) == 2  # now that others have threads of their own
+
+
 def test_blas_has_as_many_threads_afterwards(threads, monkeypatch):
     monkeypatch.undo()
     before = blas_threads.count()
     monkeypatch.setattr(blas_threads, "count", lambda: threads)
-    for name in ("_DIVIDED", "_WORTH", "_A_PARAMETER", "_SPAN"):
+    for name in ("_WORTH", "_A_PARAMETER", "_SPAN"):
         monkeypatch.setattr(numba_program, name, 1)
     step = step_of()
     trained(step, epoch_of(step, "single", "float64", m=M))
