@@ -97,9 +97,12 @@ class Program:
         self._divided: DividedRecording | None = None
         self._work = self._alone.multiplications
         self._steps = max(1, int(_AT_ONCE / (self._work * self._alone.networks)))
+        self._most = 1
         divisible = hasattr(step, "parts") and not getattr(step, "dropout", False)
-        self._may_divide = divisible and carry[0].ndim == 1 and self._alone.largest <= _LARGE
-        self._most = min(_MOST, self._work // _WORTH, self._work // (_A_PARAMETER * carry[0].size))
+        if divisible and carry[0].ndim == 1 and self._alone.largest <= _LARGE:
+            self._most = min(
+                _MOST, self._work // _WORTH, self._work // (_A_PARAMETER * carry[0].size)
+            )
         self._carried: tuple[list[HostArray], list[int]] = [], []
 
     def knows(self, data: Any) -> bool:
@@ -133,15 +136,17 @@ class Program:
         if self._family.divided and steps * self._work < _SPAN:
             # the last few examples of an epoch; threads that BLAS had woken would be in the way of the others
             return self._alone, blas_threads.one()
-        threads = min(self._most, blas_threads.count()) if self._may_divide else 1
-        if threads < 2 or steps == 1 or steps * self._work < _SPAN:  # a step by itself: L-BFGS's
+        if self._most < 2 or steps == 1 or steps * self._work < _SPAN:  # a step by itself: L-BFGS's
+            return self._alone, as_given
+        threads = min(self._most, blas_threads.count())
+        if threads < 2:
             return self._alone, as_given
         if self._divided is None or self._divided.threads != threads:
             step = replace(self._step, parts=threads)
             try:
                 self._divided = DividedRecording(step, carry, batches, self._data, threads)
             except UnrecordableError:
-                self._may_divide = False
+                self._most = 1
                 return self._alone, as_given
         self._family.divided = True
         return self._divided, blas_threads.one()
