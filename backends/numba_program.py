@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,13 @@ _AT_ONCE = 5e8
 """How many go by between two looks at whether to stop: some 20 ms."""
 
 
+@dataclass
+class Family:
+    """What the programs of one step know of each other: whether threads share one of them."""
+
+    divided: bool = False
+
+
 class Programs:
     """The programs of one step: one for each shape that it meets.
 
@@ -47,17 +54,12 @@ class Programs:
     ----------
     step : callable
         `gpunet.step.TrainingStep`.
-
-    Attributes
-    ----------
-    divided : bool
-        Whether threads share one of them.
     """
 
     def __init__(self, step: Any) -> None:
         self._step = step
         self._known: dict[Any, Program | None] = {}
-        self.divided = False
+        self._family = Family()
 
     def find(self, carry: Any, batches: Any, data: Any) -> Program | None:
         """Return the program for an epoch's arguments, None where the step can't be recorded for them."""
@@ -65,7 +67,7 @@ class Programs:
         program = self._known.get(key)
         if key not in self._known or (program is not None and not program.knows(data)):
             try:
-                program = Program(self._step, carry, batches, data, self)
+                program = Program(self._step, carry, batches, data, self._family)
             except UnrecordableError:
                 program = None
             self._known[key] = program
@@ -80,8 +82,8 @@ class Program:
     step : callable
     carry, batches, data : tuple
         What an epoch of it is called with; those of later epochs have the same shapes, and the very same data.
-    family : Programs, optional
-        The same step's.
+    family : Family, optional
+        What the same step's programs know of each other.
 
     Raises
     ------
@@ -90,9 +92,9 @@ class Program:
     """
 
     def __init__(  # what an epoch is called with
-        self, step: Any, carry: Any, batches: Any, data: Any, family: Programs | None = None
+        self, step: Any, carry: Any, batches: Any, data: Any, family: Family | None = None
     ) -> None:
-        self._step, self._data, self._family = step, data, family or Programs(step)
+        self._step, self._data, self._family = step, data, family or Family()
         self._alone = Recording(step, carry, batches, data)
         self._divided: DividedRecording | None = None
         self._work = self._alone.multiplications
