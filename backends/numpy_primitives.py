@@ -99,8 +99,8 @@ class NumPyPrimitives(Primitives):
     at_once = 2**16  # measured up to 3 times faster than 2**22
     block = 2**16
     """How many parameters are updated at once: measured 1.3 times faster than ten million."""
-    small = 2**15
-    """How many numbers a minibatch may have to be copied."""
+    small, middle = 2**15, 2**20
+    """How many numbers an x may have to be copied, and any other part of a minibatch: targets of many classes."""
 
     def __init__(self, workspace: Workspace | None = None) -> None:
         super().__init__(compat if workspace is None else _Namespace(workspace))
@@ -138,19 +138,17 @@ class NumPyPrimitives(Primitives):
         units = columns.shape[0]
         rows = workspace.take((*examples.shape, units), columns.dtype)
         columns.T.take(examples, axis=0, out=rows, mode="clip")
-        seen = rows.swapaxes(-1, -2)
-        m = examples.shape[-1]
-        large = units * m > self.small
-        if large and self._copied[0] is None:
-            self._copied = seen, rows
-            return seen
-        copied = workspace.take(seen.shape, seen.dtype)
-        block = 16 if large else m  # a cache line of each column at a time
-        for start in range(0, m, block):
-            np.copyto(copied[..., start : start + block], seen[..., start : start + block])
-        if self._copied[0] is None:  # x is the first that a step gathers
-            self._copied = copied, rows
-        return copied
+        taken, size = rows.swapaxes(-1, -2), units * examples.shape[-1]
+        is_x = self._copied[0] is None  # the first that a step gathers
+        if size <= (self.small if is_x else self.middle):
+            seen, taken = taken, workspace.take(taken.shape, taken.dtype)
+            m = taken.shape[-1]
+            block = m if size <= self.small else 16  # a cache line of each column at a time
+            for start in range(0, m, block):
+                np.copyto(taken[..., start : start + block], seen[..., start : start + block])
+        if is_x:
+            self._copied = taken, rows
+        return taken
 
     def activate(self, z: Any, bias: Any, activation: Activation) -> tuple[Any, Any]:
         """Return (z + b, g(z + b)); where g' needs only a, a takes z's place."""
