@@ -63,6 +63,40 @@ def test_contestants_learn_what_scikit_learn_learns(monkeypatch, module, name):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+def test_a_part_measured_anew_replaces_only_itself(tmp_path):
+    from _race.report import merged
+
+    then = {"environment": {"gpunet": "old"}, "training": [{"title": "W1"}, {"title": "W2"}]}
+    now = {
+        "environment": {"gpunet": "new"},
+        "training": [{"title": "W2", "measured": {"gpunet": "new"}}],
+    }
+    assert merged(now, tmp_path, "train") == now
+    (tmp_path / "train.json").write_text(json.dumps(then))
+    assert merged(now, tmp_path, "train")["training"] == [
+        {"title": "W1", "measured": {"gpunet": "old"}},
+        {"title": "W2", "measured": {"gpunet": "new"}},
+    ]
+
+
+def test_ratios_to_numpy_alone_and_with_numba_are_medians_of_a_rounds():
+    from _race.report import beside_numba
+
+    trials = {
+        "gpunet": [4.0, 4.0, 8.0],
+        "gpunet, numba": [1.0, 2.0, 2.0],
+        "scikit-learn": [8.0, 8.0, 8.0],
+    }
+    rows = {
+        name: {"trials": each, "median": sorted(each)[1], "of the products": 0.5}
+        for name, each in trials.items()
+    }
+    sheet = beside_numba([{"title": "W1", "rows": rows}])
+    assert sheet.rows == [["W1", "4", "2", "2.00 / 4.00", "–", "–", "–", "–", "50 / 50"]]
+    del rows["gpunet, numba"]
+    assert beside_numba([{"title": "W1", "rows": rows}]) is None
+
+
 def test_the_reported_loss_is_scikit_learns():
     from _contestants.workloads import W1, examples, initial, loss
     from sklearn.metrics import log_loss

@@ -142,7 +142,10 @@ class Scan(Loop):
         m = self.workload.batch
         full = order.shape[0] // m
         batches = order[: full * m].reshape(full, m)
-        state, costs = jax.lax.scan(lambda s, rows: self.step(s, rows, X, y), state, batches)
+        # two steps a turn: XLA copies the state from one turn to the next
+        state, costs = jax.lax.scan(
+            lambda s, rows: self.step(s, rows, X, y), state, batches, unroll=2
+        )
         total = jnp.sum(costs)
         if full * m < order.shape[0]:
             state, cost = self.step(state, order[full * m :], X, y)
@@ -151,7 +154,7 @@ class Scan(Loop):
 
     def descent(self, state, steps, X, y):
         """Take steps on all examples."""
-        return jax.lax.scan(lambda s, _: self.step(s, None, X, y), state, length=steps)
+        return jax.lax.scan(lambda s, _: self.step(s, None, X, y), state, length=steps, unroll=2)
 
     def train(self, state, epochs):
         """Return the state after some epochs, and the mean cost in each."""

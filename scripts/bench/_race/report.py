@@ -28,7 +28,8 @@ def agreement(result):
     known = {name: row.get("deviation") for name, row in result["rows"].items()}
     known = {name: value for name, value in known.items() if value is not None}
     rounding = result.get("rounding") or 0
-    far = [name for name, value in known.items() if value > max(1e-4, 3 * rounding)]
+    least = 1e-4 if rounding else 1e-10  # in single and in double precision
+    far = [name for name, value in known.items() if value > max(least, 3 * rounding)]
     if len(known) > 1:
         yield f"All losses agree to {digits(max(known.values()))} digits or more."
     if rounding:
@@ -75,11 +76,16 @@ Page faults are minor ones. The first fit includes compilation. Memory is the pr
 data included. "Digits": in how many the losses agree with {TRUTH}'s after the first epochs, computed from
 everyone's parameters by one formula in double precision. Loops written by hand get data, labels and shuffles
 ready-made; the estimators make them in each fit. torch's Adam adds ε elsewhere, which its loops correct and skorch
-can't. An iteration of W4 is one step; one of L-BFGS may evaluate the cost more than once. A trial during which other
-processes took a tenth of a core is repeated, a few times at most."""
+can't. "gpunet, numba" takes numba from the first step on (GPUNET_NUMBA=1); by default a run goes over to it after some
+tenths of a second, unless an epoch takes a millisecond. An iteration of W4 is one step; one of L-BFGS may evaluate the
+cost more than once. A trial during which other processes took a tenth of a core is repeated, a few times at most."""
 GROWTH = """\
 Medians over rounds, contestants in turns, each in a process of its own. Operations are those of the matrix products
 and of the update; an exponent p is that of time ~ sizeᵖ, fitted to the upper half of the sizes."""
+
+
+BESIDE = ["scikit-learn", "torch", "torch, by hand", "torch.compile", "JAX, scan"]
+"""Peers of the first table."""
 
 
 @dataclass
@@ -102,6 +108,7 @@ class Sheet:
             [[name, *(cell(row) for cell in columns.values())] for name, row in ranked],
             [
                 *agreement(result),
+                *(f"{what}: {value}." for what, value in result.get("measured", {}).items()),
                 *disturbance(result.get("others", 0)),
                 *(f"{name}: {reason}" for name, reason in result["absent"].items()),
             ],
@@ -159,6 +166,30 @@ def beside_peers(results):
     return Sheet(title, header, rows, []) if rows else None
 
 
+def beside_numba(results):
+    """Return gpunet with NumPy alone and with numba beside the others: their time over its; None without the two."""
+    rows = []
+    with_numba = f"{REFERENCE}, numba"
+    for result in results:
+        known = result["rows"]
+        if not {REFERENCE, with_numba} <= set(known):
+            continue
+        trials = {name: row["trials"] for name, row in known.items()}
+        alone, numba = summary(trials, REFERENCE), summary(trials, with_numba)
+        ratios = [
+            f"{alone[name]['ratio']:.2f} / {numba[name]['ratio']:.2f}" if name in known else "–"
+            for name in BESIDE
+        ]
+        shares = [percent(known[name]["of the products"]) for name in (REFERENCE, with_numba)]
+        times = [number(known[name]["median"]) for name in (REFERENCE, with_numba)]
+        rows.append([result["title"], *times, *ratios, " / ".join(shares)])
+    header = ["", "gpunet, µs", "with numba, µs", *BESIDE, "products, %"]
+    title = (
+        "NumPy alone / with numba: the time of others over gpunet's, above 1 is slower than gpunet"
+    )
+    return Sheet(title, header, rows, []) if rows else None
+
+
 def climbed(ladder):
     """Return a ladder's table: seconds an epoch at each size, and the exponents."""
     named = [f"{name}, s" for name in ladder["curves"]]
@@ -186,13 +217,30 @@ def show(sheet):
 def sheets(report):
     """Return a report's tables."""
     ladders = [climbed(ladder) for ladder in report.get("ladders", [])]
-    peers = beside_peers(report.get("training", []))
+    training = report.get("training", [])
+    overviews = [each for each in (beside_numba(training), beside_peers(training)) if each]
     found = [
         Sheet.of(result, columns)
         for kind, columns in COLUMNS.items()
         for result in report.get(kind, [])
     ]
-    return ladders + ([] if peers is None else [peers]) + found
+    return ladders + overviews + found
+
+
+def merged(report, folder, name):
+    """Return a report with what an earlier one has besides: a part may be measured anew by itself."""
+    try:
+        earlier = json.loads((folder / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return report
+    report, of_then = dict(report), {"gpunet": earlier["environment"]["gpunet"]}
+    for result in (result for kind in COLUMNS for result in earlier.get(kind, [])):
+        result.setdefault("measured", of_then)
+    for kind in (*COLUMNS, "ladders"):
+        known = {each["title"]: each for each in (*earlier.get(kind, []), *report.get(kind, []))}
+        if known:
+            report[kind] = [known[title] for title in known]
+    return report
 
 
 def write(report, folder, name):

@@ -12,6 +12,11 @@ import numpy as np
 from _search.peers import BETA_1, BETA_2, EPSILON, LOSS_RANGE, Stack, Train
 
 
+def _taken(columns, rows):
+    """Return some rows, their indices taken at their word."""
+    return columns.at[rows].get(mode="promise_in_bounds")
+
+
 def peer(X: np.ndarray, y: np.ndarray) -> Train:
     """Return what trains stacks on these data."""
     X, y = jnp.asarray(X), jnp.asarray(y)
@@ -44,7 +49,7 @@ def _epoch(state: Any, data: Any, rows: Any, corrections: Any, settings: Any) ->
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         rows, correction = batch
         theta, m, v = state
-        g, loss = gradient(theta, X[rows], y[rows], alphas)
+        g, loss = gradient(theta, _taken(X, rows), _taken(y, rows), alphas)
         m = jax.tree.map(lambda m, g: BETA_1 * m + (1 - BETA_1) * g, m, g)
         v = jax.tree.map(lambda v, g: BETA_2 * v + (1 - BETA_2) * g * g, v, g)
 
@@ -55,7 +60,7 @@ def _epoch(state: Any, data: Any, rows: Any, corrections: Any, settings: Any) ->
         return (jax.tree.map(update, theta, m, v), m, v), loss * rows.shape[1]
 
     steps = len(full)
-    state, losses = jax.lax.scan(step, state, (full, corrections[:steps]))
+    state, losses = jax.lax.scan(step, state, (full, corrections[:steps]), unroll=2)
     total = losses.sum(axis=0)
     if rest.shape[1]:
         state, loss = step(state, (rest, corrections[-1]))
