@@ -5,12 +5,10 @@ Requires: numba.
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 # An operation is a row of whole numbers: what kind it is, which function to call, whether all networks share it, how
@@ -21,8 +19,11 @@ FORMULA, PRODUCT, LOOP, NOTHING = 0, 1, 2, 3
 
 GIVEN_UP = -(2**62)
 """What the threads' counter says if one of them couldn't begin."""
-_PATIENCE = 500
-"""So often, some 20 µs, a thread looks at the counter before it offers its processor to others."""
+_PATIENCE = 5000
+"""So often, some 20 µs, a thread looks at the counter before it offers its processor to others.
+
+There is no pause instruction between two looks: a virtual machine may take a processor that pauses away.
+"""
 
 
 @intrinsic
@@ -64,20 +65,6 @@ def _arrived(typingctx: Any, counter: Any) -> Any:
     return types.int64(counter), code
 
 
-@intrinsic
-def _pause(typingctx: Any) -> Any:
-    """Leave the core to the other thread that it may have."""
-
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        if platform.machine() in {"x86_64", "AMD64"}:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            pause = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause")
-            builder.call(pause, [])
-        return context.get_dummy_value()
-
-    return types.void(), code
-
-
 @njit(nogil=True)
 def _wait(counter: int, until: int, give_way: int) -> bool:
     """Wait until so many have arrived at the counter; return whether they came."""
@@ -90,8 +77,6 @@ def _wait(counter: int, until: int, give_way: int) -> bool:
         looks += 1
         if looks > _PATIENCE:
             _call(give_way, ())
-        else:
-            _pause()
 
 
 @njit(nogil=True)

@@ -137,7 +137,7 @@ class CuPyOnCPU:
         self.allocators = [self.pool.malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})
         self.cuda = SimpleNamespace(
-            Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=Pool,
+            Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=OwnPool,
             get_current_stream=lambda: self.current[-1], using_allocator=self.using_allocator,
             set_allocator=not_ours,
         )  # fmt: skip
@@ -266,6 +266,18 @@ class Pool:
 
     def _release(self, size):
         self.used -= size
+
+
+class OwnPool(Pool):
+    """A pool that gpunet has made."""
+
+    def __init__(self, allocator):
+        super().__init__()
+        self.limit, self.allocator = None, allocator
+
+    def set_limit(self, size):
+        """Note it."""
+        self.limit = size
 
 
 class Namespace:

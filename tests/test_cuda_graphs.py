@@ -10,6 +10,7 @@ import warnings
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -469,7 +470,7 @@ class TestWithoutGraphs:
         """θ, the optimizer's memory and what a step computes are there twice with graphs."""
         backend, run = StandIn(), Run(n=48)
 
-        class Full:
+        class Full(cupy_on_cpu.OwnPool):
             def malloc(self, size):
                 raise MemoryError("out of memory allocating 1,024 bytes")
 
@@ -541,11 +542,39 @@ class TestMemory:
         assert len(reads) == 4
 
 
+def test_a_graphs_pool_never_frees_what_a_graph_points_at():
+    """It would, where CUDA has no memory or more than a limit is asked for, and go on as if nothing had been."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def allocated(size):
+        if size > 100:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        return size
+
+    backend = StandIn()
+    pools, cuda = [], backend.cupy.cuda
+    cuda.MemoryPool = lambda allocator: pools.append(cupy_on_cpu.OwnPool(allocator)) or pools[-1]
+    Run(n=48).trained(backend)
+    (pool,) = pools
+    assert pool.limit == 0
+    cuda.Memory, cuda.MemoryPointer = allocated, lambda memory, at: (memory, at)
+    cuda.runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError)
+    assert pool.allocator(100) == (100, 0)
+    with pytest.raises(MemoryError, match="out of memory"):
+        pool.allocator(101)
+
+
 def test_cupy_has_every_name_that_is_used():
     """CuPy may be installed where there is no GPU."""
     cupy = pytest.importorskip("cupy", reason="CuPy isn't installed")
-    for name in ("Stream", "Memory", "MemoryPool", "get_current_stream", "using_allocator"):
+    for name in (
+        "Stream", "Memory", "MemoryPointer", "MemoryPool", "get_current_stream", "using_allocator",
+    ):  # fmt: skip
         assert hasattr(cupy.cuda, name)
+    assert hasattr(cupy.cuda.MemoryPool, "set_limit")
+    assert issubclass(cupy.cuda.runtime.CUDARuntimeError, RuntimeError)
     for name in ("begin_capture", "end_capture", "record", "wait_event", "__enter__"):
         assert hasattr(cupy.cuda.Stream, name)
     assert hasattr(cupy.cuda.MemoryPool, "malloc")

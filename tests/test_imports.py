@@ -80,3 +80,18 @@ def test_imports_point_one_way(path):
             parts = node.module.split(".")
             used |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
     assert {name for name in used if LEVEL[name] >= LEVEL[path.stem]} == set()
+
+
+CUPY = sorted((ROOT / "backends" / "cupy").glob("*.py")) + sorted(
+    (ROOT / "scripts").rglob("_gpu/*.py")
+)
+
+
+@pytest.mark.parametrize("path", CUPY, ids=lambda path: path.stem)
+def test_what_cupy_makes_when_asked_is_asked_for(path):
+    """cupy.cuda.cublas, say, is an attribute and no module: ``import cupy.cuda.cublas`` fails, and only on a GPU."""
+    statements = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
+    ]
+    names = {name.name for statement in statements for name in statement.names}
+    assert not {name for name in names if name.startswith("cupy.")}

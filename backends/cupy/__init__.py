@@ -156,7 +156,7 @@ def _probe() -> str | None:
         return "the NVIDIA driver finds no CUDA device"
     try:
         import cupy
-        import cupy.cuda.cublas
+        from cupy.cuda import cublas  # noqa: F401  # an attribute that loads it, and no module
 
         ones = cupy.ones((2, 2), dtype=cupy.float32)
         if float((ones @ ones + 1).sum()) != 12.0:

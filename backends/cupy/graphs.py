@@ -100,7 +100,7 @@ class Recording:
     """A step over memory that stays where it is.
 
     The first call does what the step does, on a stream and in memory of the graph's own, so that the second, which is
-    captured, has nothing left to compile or to allocate. What can't be captured is done the first way for ever.
+    captured, has nothing left to compile or to allocate. What can't be captured is launched kernel by kernel for ever.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class Recording:
         cupy, self._xp = graphs.cupy, primitives.xp
         self._graphs, self._step = graphs, partial(step, primitives)
         carry, batches, self._data = arguments
-        self._pool = cupy.cuda.MemoryPool()  # what is freed in it stays the graph's
+        self._pool = cupy.cuda.MemoryPool(_allocator(cupy))  # what is freed in it stays the graph's
+        self._pool.set_limit(size=0)  # or it would free, to keep to a limit, what a graph points at
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._carry, self._batches = self._like(carry), self._like(batches)
         self._at = self._xp.zeros((), dtype=self._xp.int64)
@@ -170,9 +171,10 @@ class Recording:
         if self._several is None:
             try:
                 self._several = self._captured(self._together)
-            except Exception:  # short of memory, say; one by one they go on
+            except Exception:  # short of memory, say: one by one they go on
                 self._together = 1
-                return self._take(left)
+                self.graph.launch()
+                return 1
         self._several.launch()
         return self._together
 
@@ -203,6 +205,21 @@ class Recording:
         """Compute on this stream and in this memory."""
         with self._stream, self._graphs.cupy.cuda.using_allocator(self._pool.malloc):
             yield
+
+
+def _allocator(cupy: Any) -> Callable[[int], Any]:
+    """Return what asks CUDA for memory, with another error where there is none.
+
+    CUDA's own a pool answers by giving back all that isn't used at the moment, which graphs still point at.
+    """
+
+    def allocate(size: int) -> Any:
+        try:
+            return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(str(error)) from error
+
+    return allocate
 
 
 def _together(carry: Any, batches: tuple[Array, ...]) -> int:
