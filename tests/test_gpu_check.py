@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,52 @@ def run(*words):
         [sys.executable, *words], capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def module_of(script):
+    loader = SourceFileLoader(script.name.replace("-", "_"), str(script))
+    module = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+class TestTime:
+    check = module_of(SCRIPTS / "gpu-check")
+
+    def spent(self, takes):
+        """Return what each part gets, where each takes a part's share of it, and all of them together."""
+        left, got, parts = self.check.TOTAL, {}, [*self.check.LIMITS]
+        for number, part in enumerate(parts):
+            got[part] = self.check.share(part, parts[number + 1 :], left)
+            left -= got[part] * takes
+        return got, self.check.TOTAL - left
+
+    def test_every_part_gets_its_time_whatever_those_before_it_take(self):
+        for takes in (1.0, 0.5, 0.1):
+            got, total = self.spent(takes)
+            assert total <= self.check.TOTAL
+            assert all(got[part] >= least for part, (least, _) in self.check.LIMITS.items())
+            assert all(got[part] <= most for part, (_, most) in self.check.LIMITS.items())
+
+    def test_with_less_time_all_have_less(self):
+        later = [*self.check.LIMITS][1:]
+        assert self.check.share("report", later, 120, total=120) >= self.check.LEAST
+        assert self.check.share("suite", [], 40, total=120) == 40
+
+    def test_the_benchmark_knows_how_long_it_has(self):
+        assert self.check.commands("bench", 145.0)[-2:] == ["--seconds", "135"]
+
+    def test_a_part_that_takes_too_long_ends_with_all_it_has_started(self, monkeypatch):
+        """Whoever is left would hold the pipe open."""
+        monkeypatch.setattr(
+            self.check,
+            "commands",
+            lambda part, seconds: ["sh", "-c", "echo begun; sleep 60 & wait"],
+        )
+        start = time.monotonic()
+        state, words = self.check.run("memory", 1.0)
+        assert time.monotonic() - start < 30
+        assert (state, words) == ("failed", "not within 1 s; last: begun")
 
 
 @pytest.mark.parametrize(
