@@ -112,6 +112,17 @@ def test_the_benchmark_itself_works():
     assert rows[2].startswith("Losses after three epochs lie ")
 
 
+def test_jax_without_a_gpu_has_no_place_in_a_gpus_table(monkeypatch):
+    jax = pytest.importorskip("jax", reason="JAX isn't installed")
+    if jax.devices()[0].platform == "gpu":
+        pytest.skip("JAX has a GPU here")
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.contestants import JAX, workload_of
+
+    with pytest.raises(RuntimeError, match="not on a GPU"):
+        JAX(*workload_of("W1", dry=True), "cuda")
+
+
 def test_graphs_are_compared_with_launches():
     """On the processor there are none: the comparison itself works, and both ways give the same."""
     done = run(SCRIPTS / "gpu-check", "--inside", "graphs", "--dry-run")

@@ -260,6 +260,9 @@ class JAX:
     def __init__(self, workload, networks, device):
         import jax
 
+        found = jax.devices()[0].platform
+        if device == "cuda" and found != "gpu":
+            raise RuntimeError(f"JAX computes on its {found} device here, not on a GPU")
         jax.config.update("jax_default_matmul_precision", "highest")
         loops = importlib.import_module("_contestants.jax_loops")
         self.jax, self.loop, self.networks = (
