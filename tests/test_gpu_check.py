@@ -1,5 +1,6 @@
 """The scripts that wait for a GPU: what they say without one, and whether the benchmark works at all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -90,12 +91,14 @@ def test_an_unknown_part_is_refused():
     assert "'benchmark' is none of report" in done.stderr
 
 
-def test_the_benchmark_itself_works():
+def test_the_benchmark_itself_works(tmp_path):
     """On the processor, tiny: whoever is installed trains to the same loss, alone and in a stack."""
     pytest.importorskip("jax", reason="JAX isn't installed")
     done = run(
         SCRIPTS / "bench" / "gpu",
         "--dry-run",
+        "--output",
+        tmp_path,
         "--only",
         "W1",
         "72 of W1",
@@ -110,6 +113,41 @@ def test_the_benchmark_itself_works():
     assert header.split("  ")[-1].strip() == "JAX"
     assert "–" not in "".join(rows[:2])
     assert rows[2].startswith("Losses after three epochs lie ")
+    (written,) = tmp_path.glob("gpu-*.json")
+    assert [*json.loads(written.read_text())["results"]["W1"]][-1] == "JAX"
+    assert written.with_name(f"{written.stem}.md").read_text().startswith("# Training on ")
+
+
+def test_the_benchmark_writes_after_each_contestant(tmp_path, monkeypatch):
+    """So that what comes after it may take too long."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    bench, seconds = module_of(SCRIPTS / "bench" / "gpu"), []
+
+    def asked(contestant, names, **wishes):
+        seconds.append(wishes["seconds"])
+        if contestant == "JAX":
+            raise KeyboardInterrupt
+        return {name: {"microseconds": 1.0, "loss": 0.5} for name in names}
+
+    monkeypatch.setattr(bench, "asked_in_a_process", asked)
+    monkeypatch.setattr(bench, "about_in_a_process", lambda dry: {"device": "A Device"})
+    words = ["gpu", "--dry-run", "--seconds", "130", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    found = json.loads((tmp_path / "gpu-a-device.json").read_text())["results"]
+    assert {name: [*each] for name, each in found.items()}["small"] == ["gpunet", "torch"]
+    assert seconds == pytest.approx([30.0, 26.0, 32.5], rel=0.1)
+
+
+def test_a_loss_that_is_no_number_differs(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.report import worst_difference
+
+    losses = [{"loss": 0.5}, {"loss": 0.25}, {"problem": "none"}]
+    assert worst_difference({"W1": dict(enumerate(losses))}) == 0.5
+    losses[1]["loss"] = float("nan")
+    assert worst_difference({"W1": dict(enumerate(losses))}) == float("inf")
 
 
 def test_jax_without_a_gpu_has_no_place_in_a_gpus_table(monkeypatch):
