@@ -9,6 +9,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpunet.backend import BackendUnavailableError, get_backend
@@ -168,7 +169,7 @@ def test_graphs_are_compared_with_launches():
     names = [line.partition(":")[0] for line in done.stdout.splitlines()]
     assert names == ["W1", "W2", "72 of W1"]
     assert done.stdout.count("no graphs; ") == 3
-    assert done.stdout.count("parameters lie 0.0e+00 apart") == 3
+    assert done.stdout.count("parameters lie 0.0e+00 and 0.0e+00 apart") == 3
 
 
 def test_the_chip_is_compared_with_graphs():
@@ -214,3 +215,14 @@ def test_a_graphs_kernels_are_counted_in_its_drawing(monkeypatch):
     from _gpu.graphs import counted
 
     assert counted(DOT) == (3, 2)
+
+
+def test_parameters_lie_apart_by_the_length_of_their_difference(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.graphs import AGREE, apart
+
+    expected = np.ones(10_000)
+    theta = expected.copy()
+    theta[0] += 0.01  # one of many went elsewhere
+    assert apart(theta, expected) == pytest.approx(1e-4)
+    assert apart(expected * 1.01, expected) > AGREE
