@@ -183,7 +183,7 @@ def test_the_chip_is_compared_with_graphs():
 def test_a_thousand_fits_are_looked_at():
     done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("10 fits have left ")
+    assert done.stdout.startswith("20 fits, half of them as graphs, have left ")
 
 
 def test_precisions_are_compared():
