@@ -32,7 +32,7 @@ def module_of(script):
     return module
 
 
-class TestTime:
+class TestParts:
     check = module_of(SCRIPTS / "gpu-check")
 
     def spent(self, takes):
@@ -66,9 +66,19 @@ class TestTime:
             lambda part, seconds: ["sh", "-c", "echo begun; sleep 60 & wait"],
         )
         start = time.monotonic()
-        state, words = self.check.run("memory", 1.0)
+        state, words, lines = self.check.run("memory", 1.0)
         assert time.monotonic() - start < 30
         assert (state, words) == ("failed", "not within 1 s; last: begun")
+        assert lines == ["begun"]
+
+    def test_what_the_parts_say_is_written(self, tmp_path):
+        states = {"report": ("passed", 12.3, "compiled"), "graphs": ("skipped", 0.0, "no reason")}
+        said = {"report": ["device: A Device", "compiled"], "graphs": []}
+        text = self.check.write(tmp_path, states, said).read_text()
+        assert [path.name for path in tmp_path.iterdir()] == ["gpu-check-a-device.md"]
+        assert "\nreport     passed        12  compiled\n" in text
+        assert "\n## report\n\n```\ndevice: A Device\ncompiled\n```\n" in text
+        assert "## graphs" not in text
 
 
 @pytest.mark.parametrize(
