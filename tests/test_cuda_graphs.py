@@ -244,6 +244,29 @@ def test_on_a_gpu_graphs_compute_what_launches_do_cupy(gpu, run, dtype, toleranc
     tolerance.check(costs, plain_costs)
 
 
+@EVERY_RUN
+def test_on_a_gpu_several_steps_in_a_graph_compute_what_launches_do_cupy(  # noqa: PLR0917  # fixtures
+    gpu, run, impatient, dtype, tolerance, monkeypatch
+):
+    captured, sizes = recordings.Recording._captured, []
+
+    def noted(self, steps):
+        graph = captured(self, steps)
+        sizes.append(steps)
+        return graph
+
+    monkeypatch.setenv("GPUNET_ON_CHIP", "0")
+    monkeypatch.setattr(recordings.Recording, "_captured", noted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        theta, costs = run.trained(gpu, dtype, times=4)
+    assert max(sizes) == run.n // 16
+    monkeypatch.setenv("GPUNET_GRAPHS", "0")
+    plain, plain_costs = run.trained(gpu, dtype, times=4)
+    tolerance.check(theta, plain)
+    tolerance.check(costs, plain_costs)
+
+
 def stack_of(backend, rules, l2s=(0.0, 0.1, 0.2)):
     """Return a stack whose members differ in all that may differ."""
     random = np.random.RandomState(0)

@@ -49,6 +49,11 @@ def fit(backend, number, units):
     network.fit(X, y, epochs=2, batch_size=12).predict(X)
 
 
+def on_chip_or_graphs(number, monkeypatch):
+    """Let CuPy train half of the networks as CUDA graphs: as small as these, all would be on the chip."""
+    monkeypatch.setenv("GPUNET_ON_CHIP", str(number % 2))
+
+
 @pytest.mark.parametrize("numba", ["1", "0"])
 def test_fits_leave_no_arrays(backend, numba, monkeypatch):
     if numba == "1" and backend.name != "numpy":
@@ -60,10 +65,12 @@ def test_fits_leave_no_arrays(backend, numba, monkeypatch):
     if traced:
         tracemalloc.start()
     try:
-        for number in range(3):
+        for number in range(4):
+            on_chip_or_graphs(number, monkeypatch)
             fit(backend, number, WIDEST)
         before = held(backend)
         for number in range(FITS // 2):
+            on_chip_or_graphs(number, monkeypatch)
             fit(backend, number, shapes[number % len(shapes)])
         grown = held(backend) - before
     finally:

@@ -24,13 +24,15 @@ from _contestants.workloads import (
 
 CONTESTANTS = {
     "gpunet": "Gpunet",
-    "gpunet, graphs": "GpunetGraphs",
-    "gpunet, launched": "GpunetLaunched",
-    "gpunet, plain": "GpunetPlain",
     "torch": "Torch",
     "JAX": "JAX",
     "torch.compile": "TorchCompile",
+    "gpunet, graphs": "GpunetGraphs",
+    "gpunet, launched": "GpunetLaunched",
+    "gpunet, plain": "GpunetPlain",
 }
+SHARES = {"gpunet": 3, "torch": 2, "JAX": 2, "torch.compile": 3}
+"""Of the time that is left, beside 1 for each of the others: the last say what a part of gpunet is worth."""
 SMALL = Workload("small", n=3_000, d=10, hidden=(16,), classes=3, batch=32)
 SINGLE = ["W1", "W2", "W3", "small"]
 STACKS = {"72 of W1": 72, "1000 of W1": 1_000, "1000 of small": 1_000}
@@ -260,6 +262,9 @@ class JAX:
     def __init__(self, workload, networks, device):
         import jax
 
+        found = jax.devices()[0].platform
+        if device == "cuda" and found != "gpu":
+            raise RuntimeError(f"JAX computes on its {found} device here, not on a GPU")
         jax.config.update("jax_default_matmul_precision", "highest")
         loops = importlib.import_module("_contestants.jax_loops")
         self.jax, self.loop, self.networks = (

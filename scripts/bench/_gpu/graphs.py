@@ -2,16 +2,28 @@
 
 import os
 import re
+import sys
 import time
 
 import numpy as np
 
 from _gpu.contestants import Gpunet, workload_of
 
-AGREE = 1e-6
-"""How far parameters may lie apart, relative to the largest: cuBLAS may choose otherwise under capture."""
+AGREE = 1e-3
+"""How far parameters may lie apart: float32, sums in other orders (cuBLAS may choose otherwise under capture), three
+epochs."""
 GRAPHS = {"GPUNET_ON_CHIP": "0", "GPUNET_GRAPHS": "1"}
 LAUNCHES = {"GPUNET_ON_CHIP": "0", "GPUNET_GRAPHS": "0"}
+SINGLE, SEVERAL = sys.maxsize, 0
+"""After how many steps a graph of several is made: never, at once."""
+
+
+def apart(theta, expected):
+    """Return the length of parameters' difference, relative to theirs.
+
+    Not the largest: Adam takes a whole step by a gradient that is nothing but rounding.
+    """
+    return np.linalg.norm(theta - expected) / np.linalg.norm(expected)
 
 
 def counted(dot):
@@ -19,13 +31,17 @@ def counted(dot):
     return len(set(re.findall(r"graph_\d+_node_\d+", dot))), dot.count('shape="octagon"')
 
 
-def trained(name, switches, *, dry):
+def trained(name, switches, *, dry, patience=None):
     """Train three epochs on a workload; return the run and a step's microseconds."""
-    before = dict(os.environ)
+    from gpunet.backends.cupy import graphs
+
+    before, usual = dict(os.environ), graphs.PATIENCE
     os.environ.update(switches)
+    graphs.PATIENCE = usual if patience is None else patience
     try:
         return _trained(name, dry=dry)
     finally:
+        graphs.PATIENCE = usual
         os.environ.clear()
         os.environ.update(before)
 
@@ -47,27 +63,44 @@ def parameters(run):
 
 
 def sizes_of(run):
-    """Return how large the graphs are that a run trains with."""
+    """Return how large the graphs are that a run trains with: those of a step, those of several."""
     graphs = getattr(run.backend, "graphs", None)
-    recordings = [] if graphs is None else [each.graph for each in graphs.recordings]
-    return sorted(counted(graph.debug_dot_str()) for graph in recordings if graph is not None)
+    recordings = [] if graphs is None else [*graphs.recordings]
+    found = [each.graph for each in recordings], [each._several for each in recordings]
+    return [
+        sorted(counted(graph.debug_dot_str()) for graph in kind if graph is not None)
+        for kind in found
+    ]
+
+
+def words_on(sizes, kind):
+    """Return words on graphs' sizes."""
+    return [f"{kernels} kernels in {nodes} nodes{kind}" for nodes, kernels in sizes]
 
 
 def compare(names, *, dry):
-    """Print a line for each workload; return whether all agree."""
-    agree = True
+    """Print a line for each workload; return whether all agree and there were graphs, of several steps as well."""
+    agree, together = True, dry
     for name in names:
-        run, with_graphs = trained(name, GRAPHS, dry=dry)
-        theta, sizes = parameters(run), sizes_of(run)
-        del run
         run, launched = trained(name, LAUNCHES, dry=dry)
         expected, none = parameters(run), sizes_of(run)
         del run
-        difference = np.max(np.abs(theta - expected)) / np.max(np.abs(expected))
-        agree = agree and difference <= AGREE and (dry or (sizes != [] and none == []))
-        parts = ", ".join(f"{kernels} kernels in {nodes} nodes" for nodes, kernels in sizes)
+        run, with_graphs = trained(name, GRAPHS, dry=dry, patience=SINGLE)
+        differences, (steps, _) = [apart(parameters(run), expected)], sizes_of(run)
+        del run
+        run, at_once = trained(name, GRAPHS, dry=dry, patience=SEVERAL)
+        differences.append(apart(parameters(run), expected))
+        several = sizes_of(run)[1]
+        del run
+        # not max, for which what is no number may be less
+        agree = agree and all(each <= AGREE for each in differences)
+        agree = agree and (dry or (steps != [] and none == [[], []]))
+        together = together or several != []
+        parts = ", ".join([*words_on(steps, ""), *words_on(several, " (several steps)")])
         print(
-            f"{name}: {parts or 'no graphs'}; {with_graphs:.1f} microseconds a step, launched {launched:.1f}; "
-            f"parameters lie {difference:.1e} apart"
+            f"{name}: {parts or 'no graphs'}; {with_graphs:.1f} microseconds a step, {at_once:.1f} by several, "
+            f"launched {launched:.1f}; parameters lie {differences[0]:.1e} and {differences[1]:.1e} apart"
         )
-    return agree
+    if not together:
+        print("No graph of several steps was made.")
+    return agree and together

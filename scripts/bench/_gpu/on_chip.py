@@ -1,12 +1,7 @@
 """Small networks on the chip beside CUDA graphs: the same numbers, what a kernel takes, and what a step takes."""
 
-import numpy as np
+from _gpu.graphs import AGREE, GRAPHS, apart, parameters, trained
 
-from _gpu.graphs import GRAPHS, parameters, trained
-
-AGREE = 1e-3
-"""How far parameters may lie apart, as the length of their difference: float32, sums in other orders, three epochs. Not
-as the largest: Adam takes a whole step by a gradient that is nothing but rounding."""
 ON_CHIP = {"GPUNET_ON_CHIP": "1"}
 
 
@@ -33,7 +28,7 @@ def compare(names, *, dry):
         del run
         run, graphs = trained(name, GRAPHS, dry=dry)
         expected = parameters(run)
-        difference = np.linalg.norm(theta - expected) / np.linalg.norm(expected)
+        difference = apart(theta, expected)
         del run
         agree = agree and difference <= AGREE and (dry or kernels != [])
         print(

@@ -1,6 +1,7 @@
 """What came of the race: tables for people, and where it was run."""
 
 import importlib.metadata
+import math
 import platform
 import subprocess
 
@@ -131,9 +132,11 @@ def markdown(about, results, difference):
 
 
 def worst_difference(results):
-    """Return the largest relative difference of losses to the first contestant's."""
+    """Return the largest relative difference of losses to the first contestant's; infinite where one is no number."""
     worst = 0.0
     for each in results.values():
         losses = [found["loss"] for found in each.values() if "loss" in found]
+        if not all(map(math.isfinite, losses)):
+            return math.inf
         worst = max([worst, *(abs(other - losses[0]) / losses[0] for other in losses[1:])])
     return worst
