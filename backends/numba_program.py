@@ -91,7 +91,7 @@ class Program:
         If the step does what a program can't hold.
     """
 
-    def __init__(  # what an epoch is called with
+    def __init__(
         self, step: Any, carry: Any, batches: Any, data: Any, family: Family | None = None
     ) -> None:
         self._step, self._data, self._family = step, data, family or Family()

@@ -258,7 +258,8 @@ class Recorder(Primitives):
     def _untouched(self, gradient: Value, since: int) -> bool:
         """Return whether nothing after an operation has to do with the gradient: it isn't clipped, that is."""
         return not any(
-            operand.at[:2] == gradient.at[:2]
+            operand.at[0] == gradient.at[0]
+            and 0 <= operand.at[1] - gradient.at[1] < gradient.nbytes
             for operation in self.tape.operations[since + 1 :]
             for operand in operation.operands
         )

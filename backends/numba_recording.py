@@ -134,8 +134,10 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
 
     def help_out(share: HostArray, begun: _thread.LockType) -> None:
         try:
-            blas_threads.one_in_this_thread()
-            begun.release()
+            try:
+                blas_threads.one_in_this_thread()
+            finally:  # whatever happens, nobody waits for it
+                begun.release()
             replay(share, *arguments)
         except BaseException:
             counter[0] = GIVEN_UP

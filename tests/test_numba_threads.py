@@ -207,6 +207,20 @@ def test_where_no_thread_can_begin_one_does_it_all(threads, monkeypatch, dtype):
     same(trained(step, make), expected, 0.0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_helper_that_fails_at_once_is_not_waited_for(threads, monkeypatch):
+    step = step_of()
+    make = epoch_of(step, "single", "float64", m=M, steps=9)
+    expected = trained(step, make)
+
+    def fail():
+        raise OSError("no such library")
+
+    monkeypatch.setattr(blas_threads, "one_in_this_thread", fail)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    same(trained(step, make), expected, 0.0)
+
+
 def test_fits_at_the_same_time_leave_blas_as_it_was():
     before = blas_threads.count()
     first, second = blas_threads.one(), blas_threads.one()
