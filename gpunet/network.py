@@ -14,7 +14,7 @@ from functools import cached_property
 
 from gpunet.activations import Activation, Softmax
 from gpunet.losses import Loss
-from gpunet.primitives import Primitives, example_share, mean_cost
+from gpunet.primitives import Hidden, Primitives, example_share, mean_cost
 from gpunet.sparse import copied_rows
 from gpunet.typing import Array, Namespace
 
@@ -153,7 +153,7 @@ def propagate(
     for (Theta, bias), layer in zip(
         architecture.split(primitives.xp, theta), architecture.layers, strict=True
     ):
-        z, a = primitives.activate(primitives.xp.matmul(Theta, a), bias, layer.activation)
+        z, a = primitives.forward(Theta, a, bias, layer.activation)
         yield z, a
 
 
@@ -260,41 +260,67 @@ def cost_and_gradient(
     scale : float, or array of shape (..., 1), optional
         A power of 2 by which every δ is larger on its way down: see `gpunet.loss_scaling`. The gradient isn't.
     """
-    xp, layers = primitives.xp, architecture.layers
-    thetas = primitives.split(architecture, theta)
-    *hidden, (Theta, bias) = thetas
+    without = backpropagate(
+        architecture,
+        theta,
+        x,
+        y,
+        primitives,
+        weights=weights,
+        total=total,
+        dropout=dropout,
+        key=key,
+        scale=scale,
+    )
+    J, gradient = primitives.summed(without[0], theta), without[1]
+    if l2 is None:
+        return J, gradient
+    factor = l2 / total if total is not None else l2_factor(primitives.xp, l2, x, weights)
+    return _with_decay(architecture, theta, (J, gradient), primitives, factor)
 
-    # forward: keep z, a and what was dropped of every layer
+
+def backpropagate(
+    architecture: Architecture,
+    theta: Array,
+    x: Array,
+    y: Array,
+    primitives: Primitives,
+    *,
+    weights: Array | None = None,
+    total: float | None = None,
+    dropout: tuple[Array | float, ...] = (),
+    key: Array | None = None,
+    scale: Array | float | None = None,
+) -> tuple[Array, Array]:
+    """Return what `cost_and_gradient` does without λ's part; the cost as `Primitives.output_layer` has it."""
+    layers = architecture.layers
+    *hidden, (Theta, bias) = primitives.split(architecture, theta)
+
+    # forward: keep what every layer was made of
     below, states = x, []
     for l, (Theta_l, bias_l) in enumerate(hidden):
-        z, a = primitives.activate(xp.matmul(Theta_l, below), bias_l, layers[l].activation)
+        z, a = primitives.forward(Theta_l, below, bias_l, layers[l].activation)
         into, kept = primitives.drop(a, key, l, dropout[l]) if dropout else (a, None)
-        states.append((below, z, a, kept))
+        states.append(Hidden(z, a, kept, into))
         below = into
-    J, delta = primitives.output(
-        xp.matmul(Theta, below), bias, layers[-1].activation, architecture.loss, y, weights, total
+    J, delta = primitives.output_layer(
+        Theta, below, bias, layers[-1].activation, architecture.loss, y, weights, total
     )
     if scale is not None:
         delta *= scale if isinstance(scale, float) else scale[..., None]
 
-    # backward: D of each layer, then δ of the layer below
-    D = [primitives.layer_gradient(architecture, len(hidden), delta, below)]
-    for l in reversed(range(len(hidden))):
-        delta = xp.matmul(xp.matrix_transpose(thetas[l + 1][0]), delta)
-        below, z, a, kept = states[l]
-        if kept is not None:
-            delta *= kept
-        delta = primitives.pull_back(delta, z, a, layers[l].activation)
-        D.append(primitives.layer_gradient(architecture, l, delta, below))
+    # backward: D of each layer, and δ of the layer below
+    D = []
+    for l in reversed(range(1, len(layers))):
+        Theta = Theta if l == len(hidden) else hidden[l][0]
+        D_l, delta = primitives.backward(architecture, l, Theta, delta, states[l - 1])
+        D.append(D_l)
+    D.append(primitives.layer_gradient(architecture, 0, delta, x))
     D.reverse()
     gradient = primitives.unroll(architecture, D)
     if scale is not None:
         gradient *= 1.0 / scale
-
-    if l2 is None:
-        return J, gradient
-    factor = l2 / total if total is not None else l2_factor(xp, l2, x, weights)
-    return _with_decay(architecture, theta, (J, gradient), primitives, factor)
+    return J, gradient
 
 
 def _with_decay(

@@ -10,7 +10,7 @@ calls them through the backend's `Primitives` and never knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpunet.activations import Activation
 from gpunet.dropout import keep
@@ -22,6 +22,25 @@ from gpunet.typing import Array, Namespace
 
 if TYPE_CHECKING:
     from gpunet.network import Architecture  # the room above, which calls these
+
+
+class Hidden(NamedTuple):
+    """What the way forward leaves of a hidden layer for the way back.
+
+    Attributes
+    ----------
+    z : array of shape (..., rows, m)
+    a : array of shape (..., units, m)
+    kept : array of shape (..., units, m), or None
+        The factor that dropped some of the units.
+    into : array of shape (..., units, m)
+        What the layer above has got: a, or what is left of it.
+    """
+
+    z: Array
+    a: Array
+    kept: Array | None
+    into: Array
 
 
 class Primitives:
@@ -75,6 +94,10 @@ class Primitives:
         rows = xp.take(xp.matrix_transpose(columns), flat, axis=0)
         return xp.matrix_transpose(xp.reshape(rows, (*examples.shape, rows.shape[-1])))
 
+    def minibatch(self, x: Array, y: Array, examples: Array) -> tuple[Array, Array]:
+        """Return the chosen columns of x and y: see `gather`."""
+        return self.gather(x, examples), self.gather(y, examples)
+
     def whole(self, columns: Array) -> Array:
         """Return all examples (units, n) or (n,) as they are, for a step that takes them at once."""
         return columns
@@ -86,6 +109,22 @@ class Primitives:
         if examples.ndim == 1:
             return self.xp.take(weights, examples, axis=-1)
         return self.xp.take_along_axis(weights, examples, axis=-1)
+
+    def forward(
+        self, Theta: Array, a: Array, bias: Array, activation: Activation
+    ) -> tuple[Array, Array]:
+        """Return z = Θa + b (..., rows, m) and g(z) (..., units, m) from a (..., inputs, m)."""
+        return self.activate(self.xp.matmul(Theta, a), bias, activation)
+
+    def backward(
+        self, architecture: Architecture, l: int, Theta: Array, delta: Array, below: Hidden
+    ) -> tuple[tuple[Array, Array], Array]:
+        """Return layer l's D = δaᵀ and Σ_i δ_i, as `layer_gradient` does, and δ of the layer below, Θᵀδ ∘ g'(z)."""
+        D = self.layer_gradient(architecture, l, delta, below.into)
+        delta = self.xp.matmul(self.xp.matrix_transpose(Theta), delta)
+        if below.kept is not None:
+            delta *= below.kept
+        return D, self.pull_back(delta, below.z, below.a, architecture.layers[l - 1].activation)
 
     def activate(self, z: Array, bias: Array, activation: Activation) -> tuple[Array, Array]:
         """Return (z + b, g(z + b)); consumes z.
@@ -101,6 +140,25 @@ class Primitives:
         Consumes ``delta``.
         """
         return activation.backward(self.xp, delta, z, a)
+
+    def output_layer(  # noqa: PLR0917  # the formula's own parts, on the hot path
+        self,
+        Theta: Array,
+        a: Array,
+        bias: Array,
+        activation: Activation,
+        loss: Loss,
+        y: Array,
+        weights: Array | None,
+        total: float | None = None,
+    ) -> tuple[Array, Array]:
+        """Return what `output` does, from what goes into the layer; of the cost it may be parts, for `summed`."""
+        z = self.xp.matmul(Theta, a)
+        return self.output(z, bias, activation, loss, y, weights, total)
+
+    def summed(self, cost: Array, theta: Array) -> Array:
+        """Return the cost (...) that `output_layer` has returned for θ (..., P), or parts of."""
+        return cost
 
     def output(  # noqa: PLR0917  # the formula's own parts, on the hot path
         self,
@@ -184,6 +242,38 @@ class Primitives:
     def half_square(self, weights: Array) -> Array:
         """Return ½ Σ Θ², shape (...), from all weights (..., n)."""
         return 0.5 * self.xp.sum(weights * weights, axis=-1)
+
+    def account(  # noqa: PLR0917  # on the hot path
+        self,
+        total: Array,
+        cost: Array,
+        m: int,
+        theta: Array,
+        factor: Array | float | None,
+        n_weights: int,
+    ) -> Array:
+        """Return Σ cost · examples (...) with a minibatch more, λ's part included: factor · ½ Σ Θ².
+
+        Consumes the total; the cost is what `output_layer` has returned, the factor None, a number or of shape (...).
+        """
+        cost = self.summed(cost, theta)
+        if factor is not None:
+            cost = cost + factor * self.half_square(theta[..., :n_weights])
+        return total + cost * m
+
+    def decay_and_update(  # noqa: PLR0917  # on the hot path
+        self,
+        optimizer: Optimizer,
+        theta: Array,
+        gradient: Array,
+        slots: Slots,
+        factor: Array | float,
+        n_weights: int,
+        *rates: Array,
+    ) -> tuple[Array, Slots]:
+        """Return what `update` does with the gradient that `decay` returns."""
+        gradient = self.decay(gradient, theta, factor, n_weights)
+        return self.update(optimizer, theta, gradient, slots, *rates)
 
     def update(
         self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, *rates: Array

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpunet.loss_scaling import Scale, finite
-from gpunet.network import Architecture, cost_and_gradient, cost_and_gradient_in_parts
+from gpunet.network import (
+    Architecture,
+    backpropagate,
+    cost_and_gradient_in_parts,
+    l2_factor,
+)
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
 from gpunet.typing import Array, Namespace
@@ -68,13 +73,7 @@ class TrainingStep:
         if "optimizer" in own:
             optimizer = replace(optimizer, **own["optimizer"])
         m = examples.shape[-1]
-        if self.whole and l2 is not None:
-            l2 = l2 * m
         total_weight = m if self.whole else None
-
-        def gathered(primitives: Primitives, examples: Array) -> tuple[Array, Array]:
-            return primitives.gather(x, examples), primitives.gather(y, examples)
-
         if weights is not None:
             weights = primitives.gather_weights(weights, examples)
         if self.parts > 1:
@@ -82,37 +81,53 @@ class TrainingStep:
                 self.architecture,
                 theta,
                 m,
-                lambda of, start, stop: gathered(of, examples[..., start:stop]),
+                lambda of, start, stop: of.minibatch(x, y, examples[..., start:stop]),
                 primitives,
                 parts=self.parts,
-                l2=l2,
                 weights=weights,
                 total=total_weight,
                 scale=None if scale is None else scale[0],
             )
         else:
-            cost, gradient = cost_and_gradient(
+            cost, gradient = backpropagate(
                 self.architecture,
                 theta,
-                *gathered(primitives, examples),
+                *primitives.minibatch(x, y, examples),
                 primitives,
-                l2=l2,
                 weights=weights,
                 total=total_weight,
                 dropout=own.get("dropout", self.dropout),
                 key=key,
                 scale=None if scale is None else scale[0],
             )
+        decay = self._decay(primitives.xp, l2, m, weights)
+        n = self.architecture.n_weights
+        total = primitives.account(total, cost, m, theta, decay, n)
+        column = decay if decay is None or isinstance(decay, float) else decay[..., None]
+        if column is not None and (scale is not None or self.clip is not None):
+            gradient, column = primitives.decay(gradient, theta, column, n), None
         if scale is not None:
             good = finite(primitives.xp, gradient)
         if self.clip is not None:
             gradient = clipped(primitives.xp, gradient, own.get("clip", self.clip))
-        total = total + cost * m
-        if scale is None:
+        if scale is not None:
+            theta, slots = primitives.update_where(good, optimizer, theta, gradient, slots, *rates)
+            return theta, slots, total, primitives.rescale(scale, good)
+        if column is None:
             theta, slots = primitives.update(optimizer, theta, gradient, slots, *rates)
-            return theta, slots, total
-        theta, slots = primitives.update_where(good, optimizer, theta, gradient, slots, *rates)
-        return theta, slots, total, primitives.rescale(scale, good)
+        else:
+            theta, slots = primitives.decay_and_update(
+                optimizer, theta, gradient, slots, column, n, *rates
+            )
+        return theta, slots, total
+
+    def _decay(
+        self, xp: Namespace, l2: Array | float | None, m: int, weights: Array | None
+    ) -> Array | float | None:
+        """Return λ/W of a minibatch of m, by which its weights decay."""
+        if l2 is None or self.whole:
+            return l2
+        return l2 / m if weights is None else l2_factor(xp, l2, weights, weights)
 
 
 def of_the_whole(xp: Namespace, data: Data, rows: Array | None) -> Data:
