@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gpunet.backends.cupy import graphs as recordings
+from gpunet.backends.cupy import layers as layers_of_cupy
 from gpunet.backends.cupy.graphs import Graphs
-from gpunet.backends.cupy.primitives import CuPyPrimitives
+from gpunet.backends.cupy.layers import LayerPrimitives
 from gpunet.backends.cupy.products import Capturable, Products, precision
 from gpunet.backends.numpy import NumPyBackend
 
@@ -52,7 +53,7 @@ class StandIn(NumPyBackend):
         self.xp = Capturable(cupy_on_cpu.Namespace(cupy), cupy, products)
         self.primitives = Primitives(self.xp)
         if launch is not None:
-            self.primitives = CuPyPrimitives(self.xp, self._launcher(launch))
+            self.primitives = LayerPrimitives(self.xp, self._launcher(launch))
         self.graphs = Graphs(cupy, problem) if graphs else None
 
     def _launcher(self, launch):
@@ -162,6 +163,16 @@ def launch(tmp_path_factory):
     return cuda_on_cpu.OnProcessor(cuda_on_cpu.compiled(tmp_path_factory.mktemp("cuda")))
 
 
+@EVERY_RUN
+@pytest.mark.parametrize("small", [2**22, 0], ids=["small layers", "products"])
+def test_kernels_compute_the_reference(launch, run, small, monkeypatch):
+    monkeypatch.setattr(layers_of_cupy, "SMALL", small)
+    theta, costs = run.trained(StandIn(launch=launch), times=2)
+    expected, expected_costs = run.trained(get_backend("numpy"), times=2)
+    np.testing.assert_allclose(theta, expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(costs, expected_costs, rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["adam", "maxout", "dropout", "sample weights"])
 def test_kernels_are_captured_as_everything_else(launch, name):
     backend = StandIn(launch=launch)
@@ -172,16 +183,21 @@ def test_kernels_are_captured_as_everything_else(launch, name):
     assert any(n.startswith("update<double") for n, _ in backend.cupy.graphs[0].noted)
 
 
-@pytest.mark.parametrize(("hidden", "nodes"), [((8,), 23), ((8, 7), 29)])
-@pytest.mark.parametrize(("products", "more"), [("float32", 0), ("float16", 6)])
-def test_how_many_kernels_a_step_starts(launch, hidden, nodes, products, more, monkeypatch):  # noqa: PLR0917  # a table
+@pytest.mark.parametrize(
+    ("hidden", "small", "nodes"), [((8,), 2**22, 8), ((8, 7), 2**22, 10), ((8,), 0, 13), ((8, 7), 0, 18)]
+)  # fmt: skip
+@pytest.mark.parametrize(("products", "more"), [("float32", 0), ("float16", 7)])
+def test_how_many_kernels_a_step_starts(  # noqa: PLR0917  # a table
+    launch, hidden, small, nodes, products, more, monkeypatch
+):
     """docs/gpu.md tells it: ReLU, softmax, Adam and λ."""
+    monkeypatch.setattr(layers_of_cupy, "SMALL", small)
     monkeypatch.setenv("GPUNET_PRODUCTS", products)
     backend = StandIn(launch=launch)
     sizes = (5, *hidden, 3)
     layers = (RELU,) * len(hidden) + (activations.Softmax(),)
     architecture = Architecture(sizes, layers, CROSS_ENTROPY)
-    x, y = (backend.asarray(np.ones((n, 48)), "float32") for n in (5, 3))
+    x, y = (backend.asarray(np.ones((48, n)), "float32").T for n in (5, 3))
     epochs = Epochs(architecture, (x, y, None, 0.1), backend=backend, optimizer=ADAM, batch_size=16)
     theta = backend.asarray(np.ones(architecture.n_parameters), "float32")
     epochs.run(TrainingState(theta, np.random.RandomState(0)), rate)

@@ -12,7 +12,7 @@ from pathlib import Path
 import array_api_compat.numpy as numpy_xp
 import numpy as np
 import pytest
-from gpunet.backends.cupy.primitives import CuPyPrimitives
+from gpunet.backends.cupy.layers import LayerPrimitives
 from gpunet.backends.numpy import NumPyBackend
 
 from gpunet import activations, losses, optimizers
@@ -42,7 +42,7 @@ def on_processor(tmp_path_factory):
 class Place:
     """Where kernels run: their primitives, the names of those that were launched, and the way in and out."""
 
-    primitives: CuPyPrimitives
+    primitives: LayerPrimitives
     launched: list
     to: callable
     back: callable
@@ -91,7 +91,7 @@ def place(request):
 
     if request.param == "processor":
         launch = noted(request.getfixturevalue("on_processor"))
-        yield Place(CuPyPrimitives(numpy_xp, launch), launched, np.copy, np.asarray)
+        yield Place(LayerPrimitives(numpy_xp, launch), launched, np.copy, np.asarray)
         return
     try:
         backend = get_backend("cupy")
@@ -99,7 +99,7 @@ def place(request):
         pytest.skip(str(error))
     with backend.active():
         launch = noted(backend.primitives._launch)
-        primitives = CuPyPrimitives(backend.xp, launch)
+        primitives = LayerPrimitives(backend.xp, launch)
         yield Place(primitives, launched, backend.asarray, backend.to_host)
 
 
@@ -257,6 +257,127 @@ class TestOutput:
             )
             check(both, dtype, 8)
             assert np.isnan(both[0][0])
+
+
+INPUTS = pytest.mark.parametrize("sizes", [(1, 1, 1), (10, 33, 7), (17, 100, 40)], ids=str)
+
+
+def into(kind, leading, inputs, m, dtype):
+    """Return what goes into a layer: columns, or rows seen as columns, of each network's own or of all."""
+    if kind == "columns":
+        return numbers((*leading, inputs, m), dtype, seed=2)
+    return View(
+        numbers((*(leading if kind == "rows" else ()), m, inputs), dtype, seed=2), transposed
+    )
+
+
+def small_layer(sizes, leading, dtype):
+    """Return Θ (rows, inputs) and biases, seen in θ."""
+    rows, inputs, _ = sizes
+    theta = numbers((*leading, rows * inputs + rows + 9), dtype, seed=1, scale=0.5)
+
+    def weights(whole):
+        return whole[..., 5 : 5 + rows * inputs].reshape(*leading, rows, inputs)
+
+    return View(theta, weights), View(theta, lambda whole: whole[..., -rows:])
+
+
+class TestWholeLayers:
+    @LEADING
+    @INPUTS
+    @pytest.mark.parametrize("kind", ["columns", "rows", "shared rows"])
+    @pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu", "gelu"])
+    def test_forward(self, place, name, kind, sizes, leading, dtype):  # noqa: PLR0917  # every combination
+        Theta, bias = small_layer(sizes, leading, dtype)
+        a = into(kind, leading, *sizes[1:], dtype)
+        both = place.both("forward", Theta, a, bias, activations.get(name))
+        assert len(place.launched) == 1
+        check(both, dtype, 64 + 16 * sizes[1])
+
+    @LEADING
+    @INPUTS
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[1].name)
+    def test_output(self, place, pair, weighted, sizes, leading, dtype):  # noqa: PLR0917  # every combination
+        (activation, loss), (units, inputs, m) = pair, sizes
+        if units == 1 and activation.name == "softmax":
+            return
+        Theta, bias = small_layer(sizes, leading, dtype)
+        a, y = (
+            into("columns", leading, inputs, m, dtype),
+            targets(loss, (*leading, units, m), dtype),
+        )
+        weights = np.abs(numbers((*leading, m), dtype, seed=4)) if weighted else None
+        fast, plain = place.both("output_layer", Theta, a, bias, activation, loss, y, weights)
+        assert len(place.launched) == 1 + weighted
+        parts = fast[0]
+        assert parts.shape == (*leading, -(-m // 16))
+        check(([parts.sum(-1), fast[1]], plain), dtype, 64 + 64 * inputs)
+
+    def test_what_is_not_a_number_stays_in_its_column(self, place, dtype):
+        Theta, bias = small_layer((3, 20, 20), (), dtype)
+        a = numbers((20, 20), dtype)
+        a[4, 17] = np.nan
+        (z, _), plain = place.both("forward", Theta, a, bias, activations.Tanh())
+        np.testing.assert_array_equal(np.isnan(z), np.isnan(plain[0]))
+        assert np.isnan(z).sum() == 3
+
+    @LEADING
+    @pytest.mark.parametrize("examples", ["shared", "own"])
+    @pytest.mark.parametrize(("d", "outputs"), [(1, 1), (50, 10)])
+    def test_a_minibatch_bit_for_bit(self, place, d, outputs, examples, leading, dtype):  # noqa: PLR0917
+        x, y = (View(numbers((70, n), dtype, seed=n), transposed) for n in (d, outputs))
+        shape = (*(leading if examples == "own" else ()), 23)
+        chosen = np.random.default_rng(0).integers(70, size=shape)
+        check(place.both("minibatch", x, y, chosen), dtype, 0)
+        assert len(place.launched) == 1
+
+    @LEADING
+    @pytest.mark.parametrize("parts", [0, 1, 13])
+    @pytest.mark.parametrize("factor", [None, 1e-3, "own"])
+    @pytest.mark.parametrize("n", [50, 20_000])
+    def test_the_cost_of_a_step(self, place, n, factor, parts, leading, dtype):  # noqa: PLR0917
+        theta = numbers((*leading, n + 9), dtype)
+        cost = np.abs(numbers((*leading, *((parts,) if parts else ())), dtype, seed=1))
+        if factor == "own":
+            factor = np.abs(numbers(leading, dtype, seed=2)) if leading else np.array(0.25, dtype)
+        total = np.array(numbers(leading, dtype, seed=3))
+        place.launched.clear()
+        told = (place.to(total), place.to(cost), 200, place.to(theta))
+        more = (place.to(factor) if isinstance(factor, np.ndarray) else factor, n)
+        fast = place.back(place.primitives.account(*told, *more))
+        whole = cost.sum(-1) if parts else cost
+        plain = REFERENCE.account(total.copy(), np.asarray(whole), 200, theta, factor, n)
+        assert place.launched[-1].startswith("account")
+        check(([fast], [np.asarray(plain)]), dtype, 2000 + n)
+
+    @LEADING
+    @pytest.mark.parametrize("own", [False, True])
+    def test_decay_and_update_bit_for_bit(self, place, own, leading, dtype):
+        shape, rate = (*leading, 300), numbers((*leading, 1) if leading else (), dtype, seed=5)
+        theta, gradient, first, second = (numbers(shape, dtype, seed=s) for s in range(4))
+        factor = np.abs(numbers((*leading, 1), dtype)) if own else 1e-3
+        arguments = (theta, gradient, (first, np.abs(second)), factor, 280, np.array(rate))
+        check(place.both("decay_and_update", optimizers.Adam(), *arguments), dtype, 0)
+        assert len(place.launched) == 1
+
+    def test_turns(self, place, dtype):
+        random = np.random.default_rng(0)
+        tables = (
+            random.integers(99, size=(4, 3, 20)), random.integers(99, size=(4, 3)),
+            random.normal(size=(4, 3, 1)).astype(dtype), random.normal(size=(4,)).astype(dtype),
+        )  # fmt: skip
+        for chosen in (tables, (tables[0], tables[2]), (tables[0], *tables[2:])):
+            rows = tuple(place.to(np.zeros(table.shape[1:], table.dtype)) for table in chosen)
+            given, at = tuple(map(place.to, chosen)), place.to(np.array(1))
+            for k in (1, 2):
+                assert place.primitives.turn(given, rows, at)
+                assert int(place.back(at)) == k + 1
+                for row, table in zip(rows, chosen, strict=True):
+                    np.testing.assert_array_equal(place.back(row), table[k])
+        long = place.to(np.zeros((2, 5000), np.int64))
+        rate = place.to(np.zeros(2, dtype))
+        assert not place.primitives.turn((long, rate), (long[0], rate[0, ...]), at)
 
 
 class TestParameters:
@@ -454,7 +575,7 @@ class OnKernels(NumPyBackend):
     def __init__(self, launch):
         super().__init__()
         self.xp = DeviceNamespace()
-        self.primitives = CuPyPrimitives(self.xp, launch)
+        self.primitives = LayerPrimitives(self.xp, launch)
 
     compile = Backend.compile
 

@@ -43,8 +43,8 @@ class CuPyBackend(Backend):
 
         from .graphs import Graphs
         from .kernels import Kernels
+        from .layers import LayerPrimitives
         from .on_chip import on_device
-        from .primitives import CuPyPrimitives
         from .products import Capturable, Products
 
         count = cupy.cuda.runtime.getDeviceCount()
@@ -65,7 +65,7 @@ class CuPyBackend(Backend):
         else:
             self.xp = Capturable(xp, cupy, Products(cupy, cublas))
         self._rounds = problem is None
-        self.primitives = CuPyPrimitives(self.xp, Kernels(cupy))
+        self.primitives = LayerPrimitives(self.xp, Kernels(cupy))
         self.graphs = Graphs(cupy, problem)
         self.on_chip = on_device(cupy, self._device)
 

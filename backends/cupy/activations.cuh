@@ -11,6 +11,7 @@ template <class T> __device__ T logistic(T z)
 
 struct Identity {
     template <class T> static __device__ T g(T z, T, T) { return z; }
+    template <class T> static __device__ T g_prime(T, T, T, T) { return T(1); }
 };
 
 struct Sigmoid {
@@ -101,6 +102,28 @@ template <class T, class G>
 __global__ void pull_back(T *delta, const T *z, const T *a, T setting, T rest, int n)
 {
     EACH(i, x, n) delta[i] *= G::g_prime(z[i], a[i], setting, rest);
+}
+
+// The same for rows of m numbers, and the sums of these, to sums as `sums` has them; a block's x share a row.
+template <class T, class G>
+__global__ void pull_back_and_sum(
+    T *delta, const T *z, const T *a, T *sums, T setting, T rest, int rows, int m, int group, Long group_apart)
+{
+    __shared__ T shared[THREADS];
+    for (int first = blockIdx.x * blockDim.y; first < rows; first += gridDim.x * blockDim.y) {
+        const int row = first + threadIdx.y;
+        T sum = 0;
+        if (row < rows) {
+            for (int i = threadIdx.x; i < m; i += blockDim.x) {
+                const Long at = (Long)row * m + i;
+                const T pulled = delta[at] * G::g_prime(z[at], a[at], setting, rest);
+                delta[at] = pulled;
+                sum += pulled;
+            }
+        }
+        sum = over_x<Sum>(sum, shared);
+        if (row < rows && threadIdx.x == 0) sums[row / group * group_apart + row % group] = sum;
+    }
 }
 
 // The piece that won: the first of equal ones, and the first NaN if there is one, as argmax has it.

@@ -20,11 +20,11 @@ from gpunet.backend import Step
 from gpunet.typing import Array
 
 from ..recording import UnrecordableError
+from .arguments import lanes_of
 from .block_layout import layout
 from .block_recorder import Recorder
 from .block_values import Flat, Given, Scalar, Tape
 from .kernels import SOURCE, THREADS, TYPES
-from .primitives import _lanes
 
 NAME = "train"
 LIBRARY = f"{SOURCE}\n{(Path(__file__).parent / 'block.cuh').read_text(encoding='utf-8')}"
@@ -99,7 +99,7 @@ class Program:
         m, width = batches[0].shape[-1], 1 << (tape.largest // 16).bit_length()
         self.layout = layout(
             parameters, len(slots), tape.rows, m, theta.dtype.itemsize, chip.shared,
-            threads=min(THREADS, max(64, width)), lanes=_lanes(data[1].shape[0]),
+            threads=min(THREADS, max(64, width)), lanes=lanes_of(data[1].shape[0]),
         )  # fmt: skip
         self.source = (
             f"{LIBRARY}\n{self._kernel([slot.name for slot in slot_values], parameters, m)}"

@@ -20,6 +20,8 @@ from gpunet.backend import Epoch, Step
 from gpunet.primitives import Primitives
 from gpunet.typing import Array
 
+from .layers import LayerPrimitives
+
 VARIABLE = "GPUNET_GRAPHS"
 
 MOST = 16
@@ -106,13 +108,14 @@ class Recording:
     def __init__(
         self, graphs: Graphs, step: Step, primitives: Primitives, arguments: tuple[Any, Any, Any]
     ) -> None:
-        cupy, self._xp = graphs.cupy, primitives.xp
+        cupy, self._xp, self._primitives = graphs.cupy, primitives.xp, primitives
         self._graphs, self._step = graphs, partial(step, primitives)
         carry, batches, self._data = arguments
         self._pool = cupy.cuda.MemoryPool(_allocator(cupy))  # what is freed in it stays the graph's
         self._pool.set_limit(size=0)  # or it would free, to keep to a limit, what a graph points at
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._carry, self._batches = self._like(carry), self._like(batches)
+        self._row = tuple(self._xp.empty(part.shape[1:], dtype=part.dtype) for part in batches)
         self._at = self._xp.zeros((), dtype=self._xp.int64)
         graphs.recordings.add(self)
         self.graph: Any = None
@@ -146,6 +149,10 @@ class Recording:
 
     def _body(self) -> None:
         """Take the step that the counter says; its result goes where the next one looks for it."""
+        of = self._primitives
+        if isinstance(of, LayerPrimitives) and of.turn(self._batches, self._row, self._at):
+            _copy(self._step(self._carry, self._row, self._data), self._carry)
+            return
         batch = tuple(self._xp.take(part, self._at, axis=0) for part in self._batches)
         _copy(self._step(self._carry, batch, self._data), self._carry)
         self._at += 1

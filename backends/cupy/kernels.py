@@ -16,13 +16,16 @@ from gpunet.activations import Activation
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer
 
-FILES = ("common.cuh", "activations.cuh", "output.cuh", "training.cuh")
+FILES = ("common.cuh", "activations.cuh", "output.cuh", "layers.cuh", "training.cuh")
 SOURCE = "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in FILES)
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Without contraction a kernel rounds as often as the reference does: their numbers can be compared bit for bit."""
 
 THREADS = 256
 """Of a block whose threads work together; the program has the same number."""
+
+TILE = 16
+"""Rows and columns of a product that a block takes; the program has the same number."""
 
 TYPES = {"f": "float", "d": "double"}
 """The program's types by NumPy's character for a dtype."""
@@ -77,7 +80,13 @@ def names() -> list[str]:
             f"{which}_{kind}<{{}}>"
             for which, kind in product(("activate", "pull_back"), ("maxout", "softmax"))
         ),
+        *(f"pull_back_and_sum<{{}}, {kind}>" for kind in elementwise if kind != "Identity"),
+        *(f"{which}<{{}}, {kind}>" for which in ("forward", "backward") for kind in elementwise),
         *(f"output<{{}}, {loss.__name__}>" for loss in OUTPUTS),
+        *(f"output_layer<{{}}, {loss.__name__}>" for loss in OUTPUTS),
+        "turn<{}>",
+        "minibatch<{}>",
+        "account<{}>",
         "drop<{}>",
         "decay<{}>",
         "rescale<{}>",

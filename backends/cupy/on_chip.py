@@ -16,6 +16,7 @@ from gpunet.backend import Epoch, Step
 from ..recording import UnrecordableError
 from .block_program import NAME, Chip, Launch, Program
 from .kernels import OPTIONS
+from .layers import SMALL
 
 VARIABLE = "GPUNET_ON_CHIP"
 """0: never; 1: wherever it fits; otherwise: where it is thought to be faster."""
@@ -106,10 +107,11 @@ class OnChip:
 def worth_it(program: Program) -> bool:
     """Return whether a program is thought to be clearly faster than the same step as a CUDA graph.
 
-    A graph has some 25 nodes of a microsecond each, and its products of small matrices do some 8 operations a
-    picosecond: predictions as those of docs/gpu.md, to be measured.
+    A graph has some 20 nodes, of small layers 10, of 1.2 microseconds each, and its products of small matrices do some
+    8 operations a picosecond: predictions as those of docs/gpu.md, to be measured.
     """
-    return program.microseconds < 0.7 * (25.0 + program.operations / 8e6)
+    nodes = 10 if program.operations <= 4 * SMALL else 20
+    return program.microseconds < 0.7 * (1.2 * nodes + program.operations / 8e6)
 
 
 def on_device(cupy: Any, device: Any) -> OnChip:

@@ -111,16 +111,21 @@ struct MeanSquaredError {
     }
 };
 
-// From z (networks, units, m) to delta in its place, and the cost of each block's examples to costs (networks, blocks).
-// An example's share in the average is w_i / W with W from `totals` (0 counts as 1) or else `number`; without
-// weights it is `number`. Strides named *_network are 0 where all networks share the array.
-template <class T, class Pair>
-__global__ void output(
-    T *z, const T *bias, const T *y, const T *weights, const T *totals, T *costs, T number, int networks,
-    int units, int m, Long bias_network, Long y_network, Long y_unit, Long y_example, Long weights_network)
-{
-    __shared__ T shared[THREADS];
-    for (int network = blockIdx.y; network < networks; network += gridDim.y) {
+// What the output layer's kernels read and write: from z (networks, units, m) to delta in its place, and the cost of each
+// block's examples to costs (networks, blocks). An example's share in the average is w_i / W with W from `totals`
+// (0 counts as 1) or else `number`; without weights it is `number`. Strides named *_network are 0 where all networks
+// share the array.
+template <class T>
+struct Outputs {
+    T *z;
+    const T *bias, *y, *weights, *totals;
+    T *costs, number;
+    int units, m;
+    Long bias_network, y_network, y_unit, y_example, weights_network;
+
+    // What a block does for its columns of a network; an example belongs to its x, and the y share its units.
+    template <class Pair> __device__ void take(int network, T *shared) const
+    {
         const int i = blockIdx.x * blockDim.x + threadIdx.x;
         const bool there = i < m;
         T share = number;
@@ -139,4 +144,17 @@ __global__ void output(
         cost = over_x<Sum>(cost, shared);  // 0 for a column that isn't there
         if (threadIdx.x == 0 && threadIdx.y == 0) costs[network * gridDim.x + blockIdx.x] = cost;
     }
+};
+
+template <class T, class Pair>
+__global__ void output(
+    T *z, const T *bias, const T *y, const T *weights, const T *totals, T *costs, T number, int networks,
+    int units, int m, Long bias_network, Long y_network, Long y_unit, Long y_example, Long weights_network)
+{
+    __shared__ T shared[THREADS];
+    const Outputs<T> outputs = {
+        z, bias, y, weights, totals, costs, number, units, m, bias_network, y_network, y_unit, y_example,
+        weights_network};
+    for (int network = blockIdx.y; network < networks; network += gridDim.y)
+        outputs.template take<Pair>(network, shared);
 }

@@ -1,4 +1,61 @@
-// Dropout by counter (gpunet/dropout.py), the decay of weights, and the update rules (gpunet/optimizers.py).
+// What a step begins and ends with: its minibatch, dropout by counter (gpunet/dropout.py), its cost, the decay of weights,
+// and the update rules (gpunet/optimizers.py).
+
+// A step's row of tables that have one for each step, and the counter's next number, by a single block. A table's rows
+// have so many numbers; null is no table.
+template <class T>
+__global__ void turn(
+    Long *at, const Long *examples, Long *chosen, int n_examples, const Long *keys, Long *key, int n_keys,
+    const T *rates, T *rate, int n_rates, const T *other_rates, T *other_rate, int n_other_rates)
+{
+    const Long row = *at;
+    for (int i = threadIdx.x; i < n_examples; i += blockDim.x) chosen[i] = examples[row * n_examples + i];
+    for (int i = threadIdx.x; i < n_keys; i += blockDim.x) key[i] = keys[row * n_keys + i];
+    for (int i = threadIdx.x; i < n_rates; i += blockDim.x) rate[i] = rates[row * n_rates + i];
+    for (int i = threadIdx.x; i < n_other_rates; i += blockDim.x) other_rate[i] = other_rates[row * n_other_rates + i];
+    __syncthreads();  // all have read it
+    if (threadIdx.x == 0) *at = row + 1;
+}
+
+// Chosen rows of x (n, d) and y (n, outputs), which lie *_apart from row to row, to x_rows (m, d) and y_rows (m, outputs).
+template <class T>
+__global__ void minibatch(
+    const T *x, const T *y, const Long *examples, T *x_rows, T *y_rows, int m, int d, int outputs, Long x_apart,
+    Long y_apart)
+{
+    EACH(i, y, m) {
+        const Long example = examples[i];
+        EACH(j, x, d + outputs) {
+            if (j < d) x_rows[(Long)i * d + j] = x[example * x_apart + j];
+            else y_rows[(Long)i * outputs + j - d] = y[example * y_apart + j - d];
+        }
+    }
+}
+
+// totals (networks) grow by m (cost + factor / 2 sum of Theta^2), of a cost in so many parts; a block to a network. Half of
+// the squares' sum may be known: `halves`. Networks' weights are the first of P parameters.
+template <class T>
+__global__ void account(
+    T *totals, const T *costs, const T *theta, const T *halves, const T *factors, T factor, T m, int networks,
+    int parts, int weights, int P)
+{
+    __shared__ T shared[THREADS];
+    for (int network = blockIdx.y; network < networks; network += gridDim.y) {
+        T cost = 0, squares = 0;
+        for (int i = threadIdx.x; i < parts; i += blockDim.x) cost += costs[network * parts + i];
+        cost = over_x<Sum>(cost, shared);
+        if (theta) {
+            for (int p = threadIdx.x; p < weights; p += blockDim.x) {
+                const T number = theta[(Long)network * P + p];
+                squares += number * number;
+            }
+            squares = T(0.5) * over_x<Sum>(squares, shared);
+        }
+        if (halves) squares = halves[network];
+        if (theta || halves) cost += (factors ? factors[network] : factor) * squares;
+        if (threadIdx.x == 0) totals[network] += cost * m;
+    }
+}
 
 __device__ inline unsigned hashed(unsigned x)
 {
@@ -143,12 +200,13 @@ __global__ void rescale(T *factors, T *steps, const bool *good, T smallest, T la
     }
 }
 
-// theta and slots (networks, P) after a step, where it is a good one (null: everywhere). Rates lie *_step numbers apart, 0 where all networks share them.
+// theta and slots (networks, P) after a step, where it is a good one (null: everywhere). The gradient is without the decay
+// of the first `weights` parameters. Rates lie *_step numbers apart, 0 where all networks share them.
 template <class T, class Rule>
 __global__ void update(
     T *theta, const T *gradient, T *slots, T *other_slots, const T *rates, const T *other_rates, Long rate_step,
     Long other_rate_step, const T *firsts, T first, T first_rest, const T *seconds, T second, T second_rest,
-    const T *thirds, T third, T third_rest, const bool *good, int networks, int P)
+    const T *thirds, T third, T third_rest, const bool *good, const T *decays, T decay, int networks, int weights, int P)
 {
     EACH(network, y, networks) {
         if (good && !good[network]) continue;
@@ -158,10 +216,12 @@ __global__ void update(
         s.third = own(thirds, third, third_rest, network);
         s.rate = rates[network * rate_step];
         s.other_rate = other_rates ? other_rates[network * other_rate_step] : T(0);
+        const T times = decays ? decays[network] : decay;
         EACH(p, x, P) {
             const Long at = (Long)network * P + p;
             s.theta = theta[at];
             s.gradient = gradient[at];
+            if (p < weights) s.gradient += times * s.theta;
             if (Rule::slots > 0) s.slot = slots[at];
             if (Rule::slots > 1) s.other_slot = other_slots[at];
             Rule::update(s);
