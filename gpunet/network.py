@@ -153,7 +153,7 @@ def propagate(
     for (Theta, bias), layer in zip(
         architecture.split(primitives.xp, theta), architecture.layers, strict=True
     ):
-        z, a = primitives.forward(Theta, a, bias, layer.activation)
+        z, a = primitives.activate(primitives.xp.matmul(Theta, a), bias, layer.activation)
         yield z, a
 
 

@@ -113,7 +113,10 @@ class Primitives:
     def forward(
         self, Theta: Array, a: Array, bias: Array, activation: Activation
     ) -> tuple[Array, Array]:
-        """Return z = Θa + b (..., rows, m) and g(z) (..., units, m) from a (..., inputs, m)."""
+        """Return z = Θa + b (..., rows, m) and g(z) (..., units, m) from a (..., inputs, m).
+
+        For `backward` to read: where g' is told from g(z) alone, that may take z's place.
+        """
         return self.activate(self.xp.matmul(Theta, a), bias, activation)
 
     def backward(

@@ -82,7 +82,8 @@ struct Exponential {
     template <class T> static __device__ T g_prime(T, T a, T, T) { return a; }
 };
 
-// z := z + b and a = g(z), for z (networks, rows, m); networks' biases lie `bias_step` numbers apart.
+// z := z + b and a = g(z), for z (networks, rows, m), of which a may take the place; networks' biases lie `bias_step`
+// numbers apart.
 template <class T, class G>
 __global__ void activate(
     T *z, const T *bias, T *a, T setting, T rest, int networks, int rows, int m, Long bias_step)
@@ -91,8 +92,9 @@ __global__ void activate(
         const T b = bias[row / rows * bias_step + row % rows];
         EACH(i, x, m) {
             const Long at = (Long)row * m + i;
-            z[at] += b;
-            a[at] = G::g(z[at], setting, rest);
+            const T shifted = z[at] + b;
+            if (a != z) z[at] = shifted;
+            a[at] = G::g(shifted, setting, rest);
         }
     }
 }

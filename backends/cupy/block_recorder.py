@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.activations import ELU, GELU, Activation, Identity, LeakyReLU, Maxout, SiLU
+from gpunet.activations import Activation, Identity, Maxout
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
@@ -29,10 +29,7 @@ from .block_values import (
     Seen,
     Tape,
 )
-from .kernels import ELEMENTWISE, OUTPUTS, RULES
-
-_FROM_Z = (LeakyReLU, ELU, GELU, SiLU)
-"""Activations whose g' needs z; that of all others is told from a, ReLU's too."""
+from .kernels import ELEMENTWISE, FROM_Z, OUTPUTS, RULES
 
 
 class Recorder(Primitives):
@@ -68,7 +65,7 @@ class Recorder(Primitives):
         if kind not in ELEMENTWISE:
             raise UnrecordableError(activation.name)
         a = tape.columns(*z.shape)
-        below = tape.columns(*z.shape) if kind in _FROM_Z else a
+        below = tape.columns(*z.shape) if kind in FROM_Z else a
         settings = self._settings(activation)
         lines = [f"const Real z = sum + {bias.name}[{bias.start} + i];"]
         lines += [f"{below.at('i', 'j')} = z;"] if below is not a else []

@@ -46,6 +46,9 @@ ELEMENTWISE: dict[type[Activation], str | None] = {
 }
 """Activations that work element by element, and the name of their one setting. A subclass isn't one of them."""
 
+FROM_Z = (activations.LeakyReLU, activations.ELU, activations.GELU, activations.SiLU)
+"""Activations of these whose g' needs z; that of all others is told from a, ReLU's too."""
+
 OUTPUTS: dict[type[Loss], type[Activation]] = {
     losses.CrossEntropy: activations.Sigmoid,
     losses.ClippedCrossEntropy: activations.Sigmoid,

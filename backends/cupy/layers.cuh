@@ -41,7 +41,8 @@ __device__ T tile_sum(
 // How many tiles hold n rows or columns.
 __device__ inline int tiles(int n) { return (n + TILE - 1) / TILE; }
 
-// z = Theta a + b and g(z), both (networks, rows, m), from Theta (networks, rows, inputs) and a (networks, inputs, m).
+// z = Theta a + b, where it is asked for, and g(z), both (networks, rows, m), from Theta (networks, rows, inputs) and a
+// (networks, inputs, m).
 template <class T, class G>
 __global__ void forward(
     const T *Theta, const T *below, const T *bias, T *z, T *a, T setting, T rest, int networks, int rows, int inputs,
@@ -57,7 +58,7 @@ __global__ void forward(
         if (row < rows && i < m) {
             const Long at = ((Long)network * rows + row) * m + i;
             const T shifted = sum + bias[network * bias_network + row];
-            z[at] = shifted;
+            if (z) z[at] = shifted;
             a[at] = G::g(shifted, setting, rest);
         }
     }

@@ -19,7 +19,7 @@ from gpunet.sparse import SparseColumns
 from gpunet.typing import Array
 
 from .arguments import NULL, ZERO, apart, blocks_of, ints, network_step, plain, settings_of, strided
-from .kernels import ELEMENTWISE, THREADS, TILE, TYPES
+from .kernels import ELEMENTWISE, FROM_Z, THREADS, TILE, TYPES
 from .primitives import CuPyPrimitives
 
 SMALL = 2**22
@@ -80,16 +80,15 @@ class LayerPrimitives(CuPyPrimitives):
         if kind not in ELEMENTWISE or found is None or biases is None:
             return super().forward(Theta, a, bias, activation)
         leading, networks, (rows, inputs, m), where = found
-        z = self.xp.empty((*leading, rows, m), dtype=Theta.dtype)
-        into = self.xp.empty_like(z)
+        into = self.xp.empty((*leading, rows, m), dtype=Theta.dtype)
+        z = self.xp.empty_like(into) if kind in FROM_Z else into
         arguments = (
-            *(Theta, a, bias, z, into, *settings_of(activation, z)),
+            *(Theta, a, bias, NULL if z is into else z, into, *settings_of(activation, into)),
             *(*ints(networks, rows, inputs, m), *where, biases),
         )
-        tiles = blocks_of(m, TILE), min(networks * blocks_of(rows, TILE), _ROWS)
-        self._launch(
-            f"forward<{TYPES[z.dtype.char]}, {kind.__name__}>", tiles, (TILE, TILE), arguments
-        )
+        grid = blocks_of(m, TILE), min(networks * blocks_of(rows, TILE), _ROWS)
+        name = f"forward<{TYPES[into.dtype.char]}, {kind.__name__}>"
+        self._launch(name, grid, (TILE, TILE), arguments)
         return z, into
 
     def output_layer(  # noqa: PLR0917  # as in the base class

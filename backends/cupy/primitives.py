@@ -37,7 +37,7 @@ from .arguments import (
     real,
     settings_of,
 )
-from .kernels import ELEMENTWISE, OUTPUTS, RULES, THREADS, TILE, TYPES, Launch
+from .kernels import ELEMENTWISE, FROM_Z, OUTPUTS, RULES, THREADS, TILE, TYPES, Launch
 from .products import Capturable
 
 _ROWS = 2**16 - 1  # of a grid at most; kernels go round
@@ -62,8 +62,22 @@ class CuPyPrimitives(Primitives):
         self._launch = launch
         self._here = threading.local()  # the gradient of the step that this thread is in
 
+    def forward(
+        self, Theta: Array, a: Array, bias: Array, activation: Activation
+    ) -> tuple[Array, Array]:
+        """Return z and g(z), which takes z's place where g' can be told from it."""
+        z, kind = self.xp.matmul(Theta, a), type(activation)
+        in_place = kind in ELEMENTWISE and kind not in FROM_Z
+        return self._activated(z, bias, activation, z if in_place else None)
+
     def activate(self, z: Array, bias: Array, activation: Activation) -> tuple[Array, Array]:
         """Return (z + b, g(z + b)) from one kernel; consumes z."""
+        return self._activated(z, bias, activation, None)
+
+    def _activated(
+        self, z: Array, bias: Array, activation: Activation, a: Array | None
+    ) -> tuple[Array, Array]:
+        """Return the same, g(z + b) in an array that is given."""
         kind, step = type(activation), network_step(bias, 1, z.shape[:-2])
         known = kind in ELEMENTWISE or kind in (Maxout, Softmax)
         fits = step is not None and bias.shape[-1] == z.shape[-2]
@@ -71,7 +85,8 @@ class CuPyPrimitives(Primitives):
             return super().activate(z, bias, activation)
         *leading, rows, m = z.shape
         networks, units = math.prod(leading), rows // activation.pieces
-        a = self.xp.empty((*leading, units, m), dtype=z.dtype)
+        if a is None:
+            a = self.xp.empty((*leading, units, m), dtype=z.dtype)
         T, size = TYPES[z.dtype.char], ints(networks, units, m)
         arrays = (z, bias, a)
         if kind is Maxout:
