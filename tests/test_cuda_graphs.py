@@ -184,21 +184,23 @@ def test_kernels_are_captured_as_everything_else(launch, name):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "small", "nodes"), [((8,), 2**22, 8), ((8, 7), 2**22, 10), ((8,), 0, 13), ((8, 7), 0, 18)]
-)  # fmt: skip
+    ("sizes", "m", "nodes"),
+    [
+        ((50, 100, 10), 200, 8),
+        ((50, 100, 100, 10), 200, 10),
+        ((784, 256, 128, 10), 256, 17),
+        ((1024, 2048, 2048, 10), 1024, 20),
+    ],
+)
 @pytest.mark.parametrize(("products", "more"), [("float32", 0), ("float16", 7)])
-def test_how_many_kernels_a_step_starts(  # noqa: PLR0917  # a table
-    launch, hidden, small, nodes, products, more, monkeypatch
-):
-    """docs/gpu.md tells it: ReLU, softmax, Adam and λ."""
-    monkeypatch.setattr(layers_of_cupy, "SMALL", small)
+def test_how_many_kernels_a_step_starts(sizes, m, nodes, products, more, monkeypatch):  # noqa: PLR0917  # a table
+    """docs/gpu.md tells it: ReLU, softmax, Adam and λ. What they compute is of no interest here."""
     monkeypatch.setenv("GPUNET_PRODUCTS", products)
-    backend = StandIn(launch=launch)
-    sizes = (5, *hidden, 3)
-    layers = (RELU,) * len(hidden) + (activations.Softmax(),)
+    backend = StandIn(launch=lambda *_: None)
+    layers = (RELU,) * (len(sizes) - 2) + (activations.Softmax(),)
     architecture = Architecture(sizes, layers, CROSS_ENTROPY)
-    x, y = (backend.asarray(np.ones((48, n)), "float32").T for n in (5, 3))
-    epochs = Epochs(architecture, (x, y, None, 0.1), backend=backend, optimizer=ADAM, batch_size=16)
+    x, y = (backend.asarray(np.ones((2 * m, n)), "float32").T for n in (sizes[0], sizes[-1]))
+    epochs = Epochs(architecture, (x, y, None, 0.1), backend=backend, optimizer=ADAM, batch_size=m)
     theta = backend.asarray(np.ones(architecture.n_parameters), "float32")
     epochs.run(TrainingState(theta, np.random.RandomState(0)), rate)
     assert len(backend.cupy.graphs[0].noted) == nodes + more

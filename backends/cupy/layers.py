@@ -20,13 +20,13 @@ from gpunet.typing import Array
 
 from .arguments import NULL, ZERO, apart, blocks_of, ints, network_step, plain, settings_of, strided
 from .kernels import ELEMENTWISE, FROM_Z, THREADS, TILE, TYPES
+from .launching import ROWS
 from .primitives import CuPyPrimitives
 
 SMALL = 2**22
 """So many multiplications a tiled kernel does about as soon as cuBLAS has been started, some microseconds."""
 ROW = 2**12
 """How many numbers of a step one block of threads fetches at most."""
-_ROWS = 2**16 - 1  # of a grid at most; kernels go round
 
 
 @lru_cache
@@ -86,7 +86,7 @@ class LayerPrimitives(CuPyPrimitives):
             *(Theta, a, bias, NULL if z is into else z, into, *settings_of(activation, into)),
             *(*ints(networks, rows, inputs, m), *where, biases),
         )
-        grid = blocks_of(m, TILE), min(networks * blocks_of(rows, TILE), _ROWS)
+        grid = blocks_of(m, TILE), min(networks * blocks_of(rows, TILE), ROWS)
         name = f"forward<{TYPES[into.dtype.char]}, {kind.__name__}>"
         self._launch(name, grid, (TILE, TILE), arguments)
         return z, into
@@ -174,7 +174,7 @@ class LayerPrimitives(CuPyPrimitives):
             *(*ints(networks, rows, inputs, m, *places(architecture, l)), of_Theta, *where),
         )
         name = f"backward<{TYPES[delta.dtype.char]}, {type(activation).__name__}>"
-        self._launch(name, (tiles, min(networks, _ROWS)), (TILE, TILE), arguments)
+        self._launch(name, (tiles, min(networks, ROWS)), (TILE, TILE), arguments)
         return pulled
 
     def _read(self, Theta: Array, a: Array) -> Any:

@@ -8,19 +8,16 @@ than a faster way to the same numbers. Nothing here reads a value back to the ho
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gpunet.activations import Activation, Identity, Maxout, Softmax
-from gpunet.loss_scaling import LARGEST, PATIENCE, SMALLEST, Scale
 from gpunet.losses import Loss
 from gpunet.network import Architecture
-from gpunet.optimizers import Optimizer, Slots
-from gpunet.primitives import Hidden, Primitives
-from gpunet.typing import Array, Namespace
+from gpunet.primitives import Hidden
+from gpunet.typing import Array
 
 from .arguments import (
     NULL,
@@ -31,22 +28,19 @@ from .arguments import (
     ints,
     lanes_of,
     network_step,
-    number_of,
     plain,
-    rate_step,
     real,
     settings_of,
 )
-from .kernels import ELEMENTWISE, FROM_Z, OUTPUTS, RULES, THREADS, TILE, TYPES, Launch
+from .kernels import ELEMENTWISE, FROM_Z, OUTPUTS, THREADS, TILE, TYPES
+from .launching import PART, ROWS
 from .products import Capturable
+from .updates import Updates
 
-_ROWS = 2**16 - 1  # of a grid at most; kernels go round
-_PART = 2**13  # of a row that is summed by one block
 _WIDE = 2**7  # rows
-_FEW = 2**14  # squares that one block adds up
 
 
-class CuPyPrimitives(Primitives):
+class CuPyPrimitives(Updates):
     """The reference with a kernel in place of most of its formulas.
 
     Parameters
@@ -56,11 +50,6 @@ class CuPyPrimitives(Primitives):
     launch : callable
         See `gpunet.backends.cupy.kernels.Launch`.
     """
-
-    def __init__(self, xp: Namespace, launch: Launch) -> None:
-        super().__init__(xp)
-        self._launch = launch
-        self._here = threading.local()  # the gradient of the step that this thread is in
 
     def forward(
         self, Theta: Array, a: Array, bias: Array, activation: Activation
@@ -211,7 +200,7 @@ class CuPyPrimitives(Primitives):
         )
         name = f"{TYPES[z.dtype.char]}, {type(loss).__name__}>"
         if product:
-            grid = costs.shape[-1], min(networks, _ROWS)
+            grid = costs.shape[-1], min(networks, ROWS)
             self._launch(f"output_layer<{name}", grid, (TILE, TILE), arguments)
         else:
             self._by_column(f"output<{name}", networks, units, m, arguments)
@@ -264,9 +253,7 @@ class CuPyPrimitives(Primitives):
         kind, mine = type(activation), self._gradient(architecture, delta)[1]
         *leading, units, m = below.a.shape
         rows = math.prod(leading) * units
-        wide = (
-            rows >= _WIDE or m <= _PART
-        )  # a block to a row keeps the device busy, or is soon done
+        wide = rows >= _WIDE or m <= PART  # a block to a row keeps the device busy, or is soon done
         if not mine or kind not in ELEMENTWISE or kind is Identity or not wide:
             return super().backward(architecture, l, Theta, delta, below)
         D = self.layer_gradient(architecture, l, delta, below.into)
@@ -318,178 +305,3 @@ class CuPyPrimitives(Primitives):
                 here["gradient"] = flat, architecture.split(self.xp, flat)
         found: tuple[Array, Sequence[tuple[Array, Array]]] = here.get("gradient", (None, ()))
         return found
-
-    def half_square(self, weights: Array) -> Array:
-        """Return ½ Σ Θ² from one kernel, or two for many weights."""
-        rows = weights.ndim <= 2 and weights.strides[-1] == weights.itemsize
-        if not rows or not plain(views=(weights,)):
-            return super().half_square(weights)
-        return self._sums(weights, "HalfSquare")
-
-    def decay(self, gradient: Array, theta: Array, factor: Array | float, n_weights: int) -> Array:
-        """Return ∂J/∂θ + factor · θ over the weights, from one kernel in the gradient's place."""
-        number = number_of(factor, theta)
-        if number is None or theta.ndim > 2 or not plain(gradient, theta):
-            return super().decay(gradient, theta, factor, n_weights)
-        networks, P = math.prod(theta.shape[:-1]), theta.shape[-1]
-        arguments = (gradient, theta, *number[:2], *ints(networks, n_weights, P))
-        self._by_number(f"decay<{TYPES[theta.dtype.char]}>", networks, n_weights, arguments)
-        return gradient
-
-    def account(  # noqa: PLR0917  # as in the base class
-        self,
-        total: Array,
-        cost: Array,
-        m: int,
-        theta: Array,
-        factor: Array | float | None,
-        n_weights: int,
-    ) -> Array:
-        """Return the total with a minibatch's cost and λ's part in its place, from one kernel for small networks."""
-        shape = theta.shape[:-1]
-        column = factor if factor is None or isinstance(factor, float) else factor[..., None]
-        number = number_of(0.0 if column is None else column, theta)
-        fits = total.shape == shape == cost.shape[: len(shape)] and len(shape) <= 1
-        if number is None or not fits or not plain(total, cost, theta):
-            return super().account(total, cost, m, theta, factor, n_weights)
-        squared, halves = NULL, NULL
-        if factor is not None and n_weights > _FEW:
-            halves = self.half_square(theta[..., :n_weights])
-        elif factor is not None:
-            squared = theta
-        networks, parts = math.prod(shape), cost.size // math.prod(shape)
-        arguments = (
-            *(total, cost, squared, halves, *number[:2], real(m, total)),
-            *ints(networks, parts, n_weights, theta.shape[-1]),
-        )
-        name = f"account<{TYPES[theta.dtype.char]}>"
-        self._launch(name, (1, min(networks, _ROWS)), (THREADS, 1), arguments)
-        return total
-
-    def update(
-        self, optimizer: Optimizer, theta: Array, gradient: Array, slots: Slots, *rates: Array
-    ) -> tuple[Array, Slots]:
-        """Return θ and the optimizer's memory after one step, from one kernel over all of them."""
-        if self._updated(None, optimizer, theta, gradient, slots, *rates):
-            return theta, slots
-        return super().update(optimizer, theta, gradient, slots, *rates)
-
-    def decay_and_update(  # noqa: PLR0917  # as in the base class
-        self,
-        optimizer: Optimizer,
-        theta: Array,
-        gradient: Array,
-        slots: Slots,
-        factor: Array | float,
-        n_weights: int,
-        *rates: Array,
-    ) -> tuple[Array, Slots]:
-        """Return the same with λ's part of the gradient, which is added in the same kernel."""
-        decay = (factor, n_weights)
-        if self._updated(None, optimizer, theta, gradient, slots, *rates, decay=decay):
-            return theta, slots
-        return super().decay_and_update(optimizer, theta, gradient, slots, *decay, *rates)
-
-    def update_where(
-        self,
-        good: Array,
-        optimizer: Optimizer,
-        theta: Array,
-        gradient: Array,
-        slots: Slots,
-        *rates: Array,
-    ) -> tuple[Array, Slots]:
-        """Return the same for networks that are ``good``, from the same kernel; the others stay as they are."""
-        if self._updated(good, optimizer, theta, gradient, slots, *rates):
-            return theta, slots
-        return super().update_where(good, optimizer, theta, gradient, slots, *rates)
-
-    def rescale(self, scale: Scale, good: Array) -> Scale:
-        """Return the losses' scale after a step, in its place, from one kernel."""
-        factor, steps = scale
-        networks, fits = factor.size, factor.shape == steps.shape == good.shape
-        if not fits or not plain(factor, steps) or not dense(good):
-            return super().rescale(scale, good)
-        limits = (real(n, factor) for n in (SMALLEST, LARGEST, PATIENCE))
-        arguments = (factor, steps, good, *limits, *ints(networks))
-        self._by_number(f"rescale<{TYPES[factor.dtype.char]}>", 1, networks, arguments)
-        return scale
-
-    def _updated(
-        self,
-        good: Array | None,
-        optimizer: Optimizer,
-        theta: Array,
-        gradient: Array,
-        slots: Slots,
-        *rates: Array,
-        decay: tuple[Array | float, int] = (0.0, 0),
-    ) -> bool:
-        """Update in place and return True, unless it isn't for a kernel."""
-        rule = RULES.get(type(optimizer))
-        shape = theta.shape[:-1]
-        if rule is None or len(shape) > 1 or not plain(theta, gradient, *slots):
-            return False
-        numbers: list[Any] = [number_of(getattr(optimizer, name), theta) for name in rule]
-        numbers.append(number_of(decay[0], theta))
-        steps = [rate_step(rate, theta) for rate in rates]
-        if None in numbers or None in steps or gradient.shape != theta.shape:
-            return False
-        if good is not None and not (good.shape == (*shape, 1) and dense(good)):
-            return False
-        *numbers, (decays, times, _) = numbers
-        first, second, third = [*numbers, *(number_of(0.0, theta),) * 3][:3]
-        networks, P = math.prod(shape), theta.shape[-1]
-        arguments = (
-            *(theta, gradient, *slots, *(NULL,) * (2 - len(slots))),
-            *(*rates, *(NULL,) * (2 - len(rates))),
-            *(*steps, *(ZERO,) * (2 - len(rates))),
-            *(*first, *second, *third),
-            *(NULL if good is None else good, decays, times),
-            *ints(networks, decay[1], P),
-        )
-        name = f"update<{TYPES[theta.dtype.char]}, {type(optimizer).__name__}>"
-        self._by_number(name, networks, P, arguments)
-        return True
-
-    def _sums(self, values: Array, what: str = "Itself", out: Array | None = None) -> Array:
-        """Return the sum over the last axis of an array whose rows are contiguous in themselves.
-
-        A long row is added up in parts by many blocks, and then the parts.
-        """
-        *leading, m = values.shape
-        rows, parts = math.prod(leading), min(blocks_of(m, _PART), THREADS)
-        sums, group, group_apart = out, rows, ZERO
-        if out is None or parts > 1:
-            sums = self.xp.empty((*leading, parts), dtype=values.dtype)
-        elif out.ndim > 1:
-            group, group_apart = out.shape[-1], apart(out, 0)
-        lanes = 32 if m <= 1024 else THREADS  # a warp to a row, or a block to a long one
-        rows_apart = apart(values, -2) if rows > 1 else ZERO
-        self._launch(
-            f"sums<{TYPES[values.dtype.char]}, {what}>",
-            (blocks_of(rows, THREADS // lanes), parts),
-            (lanes, THREADS // lanes),
-            (values, sums, *ints(rows, m), rows_apart, *ints(group), group_apart),
-        )
-        if parts > 1:
-            return self._sums(sums, out=out)
-        return self.xp.reshape(sums, tuple(leading)) if out is None else out
-
-    def _by_row(self, name: str, rows: int, m: int, arguments: tuple[Any, ...]) -> None:
-        """Launch with a warp to 32 neighbours of a row."""
-        grid = (blocks_of(m, 32), min(blocks_of(rows, 8), _ROWS))
-        self._launch(name, grid, (32, 8), arguments)
-
-    def _by_column(
-        self, name: str, networks: int, units: int, m: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Launch with some threads to each column."""
-        lanes = lanes_of(units)
-        block = (THREADS // lanes, lanes)
-        self._launch(name, (blocks_of(m, block[0]), min(networks, _ROWS)), block, arguments)
-
-    def _by_number(self, name: str, networks: int, size: int, arguments: tuple[Any, ...]) -> None:
-        """Launch with a thread to each number of each network."""
-        grid = (blocks_of(size, THREADS), min(networks, _ROWS))
-        self._launch(name, grid, (THREADS, 1), arguments)
