@@ -513,7 +513,8 @@ def test_the_losses_scale_after_a_step(place, leading, dtype):
 
 def test_kernels_go_round_where_a_grid_is_too_small(place, dtype, monkeypatch):
     """A grid has 65,535 rows at most; a stack may have more networks."""
-    monkeypatch.setattr("gpunet.backends.cupy.primitives._ROWS", 2)
+    for room in ("launching", "layers", "updates", "primitives"):
+        monkeypatch.setattr(f"gpunet.backends.cupy.{room}.ROWS", 2)
     z, bias = numbers((5, 7, 9), dtype), numbers((5, 7), dtype, seed=1)
     for activation in (activations.ReLU(), activations.Softmax()):
         check(place.both("activate", z, bias, activation), dtype, 16)

@@ -6,53 +6,24 @@ import threading
 import warnings
 from pathlib import Path
 
-import array_api_compat.numpy as numpy_xp
 import numpy as np
 import pytest
-from gpunet.backends.cupy.products import PRECISIONS, WORKSPACE, Capturable, Products
-from gpunet.backends.numpy import NumPyBackend
+from gpunet.backends.cupy.products import PRECISIONS, WORKSPACE, Products
 from sklearn.datasets import load_digits
 
 from gpunet import MLPClassifier
-from gpunet.backend import Backend, BackendUnavailableError, get_backend
-from gpunet.primitives import Primitives
+from gpunet.backend import BackendUnavailableError, get_backend
 
 spec = importlib.util.spec_from_file_location(
     "cupy_on_cpu", Path(__file__).with_name("cupy_on_cpu.py")
 )
 cupy_on_cpu = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cupy_on_cpu)
-
-
-class Rounding(NumPyBackend):
-    """NumPy, with products of numbers that keep so many of float32's 23 bits, or of float16's."""
-
-    half = "half"
-
-    def __init__(self, bits):
-        super().__init__()
-        self.bits, self.xp = bits, Capturable(numpy_xp, np, self)
-        self.primitives = Primitives(self.xp)
-
-    compile = Backend.compile
-
-    def matmul(self, left, right):
-        return np.matmul(self.rounded(left), self.rounded(right))
-
-    def rounded(self, array):
-        """Return numbers rounded to the nearest, ties to even."""
-        if self.bits == self.half:
-            with np.errstate(over="ignore"):
-                return array.astype(np.float16).astype(np.float32)
-        dropped = 23 - self.bits
-        if dropped == 0:
-            return array
-        bits = np.ascontiguousarray(array).view(np.uint32)
-        half = np.uint32(2 ** (dropped - 1) - 1) + ((bits >> dropped) & 1)
-        return ((bits + half) >> dropped << dropped).view(np.float32)
-
-    def scales_losses(self, dtype):
-        return self.bits == self.half
+ROUNDING = Path(__file__).parent.parent / "scripts" / "bench" / "_gpu" / "rounding.py"
+spec = importlib.util.spec_from_file_location("rounding", ROUNDING)
+rounding = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(rounding)
+Rounding = rounding.Rounding
 
 
 @pytest.fixture
@@ -239,15 +210,13 @@ class TestPrecision:
         ):
             Products(cupy, cublas).matmul(single, single)
 
-    @pytest.mark.parametrize(
-        ("bits", "name"), [(10, "tf32"), (7, "bfloat16"), (Rounding.half, "float16")]
-    )
-    def test_operands_that_are_rounded_learn_digits_as_well(self, bits, name):
+    @pytest.mark.parametrize("name", ["tf32", "bfloat16", "float16"])
+    def test_operands_that_are_rounded_learn_digits_as_well(self, name):
         """Rounded on the processor to so many bits: within half a point, as an average over seeds."""
         X, y = load_digits(return_X_y=True)
         X = (X / 16.0).astype("float32")
         points = []
-        for backend in (Rounding(23), Rounding(bits)):
+        for backend in (Rounding("float32"), Rounding(name)):
             networks = [
                 MLPClassifier((64,), max_iter=25, random_state=seed, backend=backend)
                 for seed in range(3)
