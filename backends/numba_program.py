@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from . import blas_threads
-from .numba_recording import DividedRecording, Recording, address_of
-from .numba_tape import HostArray
+from .numba_recording import ALONE, DividedRecording, Recording, address_of
+from .numba_replay import replay_epochs
+from .numba_tape import HostArray, strides
 from .recording import UnrecordableError
 
 _WORTH = 1_000_000
@@ -63,7 +64,7 @@ class Programs:
 
     def find(self, carry: Any, batches: Any, data: Any) -> Program | None:
         """Return the program for an epoch's arguments, None where the step can't be recorded for them."""
-        key = (carry[0].shape, *[(array.shape[1:], array.strides) for array in batches])
+        key = (carry[0].shape, *[(array.shape[1:], strides(array)) for array in batches])
         program = self._known.get(key)
         if key not in self._known or (program is not None and not program.knows(data)):
             try:
@@ -72,6 +73,45 @@ class Programs:
                 program = None
             self._known[key] = program
         return program
+
+    def replayed(self, carry: Any, parts: Any, data: Any) -> tuple[Any, list[HostArray]] | None:
+        """Go through some epochs; return the carry and each one's total, None where it takes a look at each of them.
+
+        Parameters
+        ----------
+        carry : tuple
+        parts : sequence of tuple of array
+            See `gpunet.backend.Backend.epochs`.
+        data : tuple
+        """
+        flat = [tuple(map(_steps_together, part)) for part in parts]
+        found = [self.find(carry, batches, data) for batches in flat]
+        programs = [program for program in found if program is not None]
+        n_steps = [part[0].shape[1] for part in parts]
+        if len(programs) < len(found) or any(map(Program.divides, programs, n_steps)):
+            return None
+        theta, slots, nothing = carry
+        epochs = parts[0][0].shape[0]
+        totals = np.zeros((epochs, *np.shape(nothing)), theta.dtype)
+        given = [theta, *slots, totals]
+        bases = [
+            program.recording.bases([address_of(array) for array in (*given, *batches)])
+            for program, batches in zip(programs, flat, strict=True)
+        ]
+        operations = [program.recording.operations for program in programs]
+        if len(programs) == 1:  # no partial batch
+            operations, bases, n_steps = operations * 2, [*bases, bases[0].copy()], [*n_steps, 0]
+        replay_epochs(
+            *operations, *bases, *n_steps, epochs, programs[0].recording.networks, len(given), totals[0].nbytes,
+            ALONE,
+        )  # fmt: skip
+        return (theta, slots, totals[-1]), list(totals)
+
+
+def _steps_together(array: HostArray) -> HostArray:
+    """Return the batches of some epochs (epochs, steps, ...) one after the other."""
+    steps = array.shape[0] * array.shape[1]
+    return np.ascontiguousarray(array.reshape(steps, *array.shape[2:]))
 
 
 class Program:
@@ -106,6 +146,16 @@ class Program:
                 _MOST, self._work // _WORTH, self._work // (_A_PARAMETER * carry[0].size)
             )
         self._carried: tuple[list[HostArray], list[int]] = [], []
+
+    @property
+    def recording(self) -> Recording:
+        """The step as one thread takes it."""
+        return self._alone
+
+    def divides(self, steps: int) -> bool:
+        """Return whether several threads may share so many steps, or do already share others of this run."""
+        worth = steps > 1 and steps * self._work >= _SPAN
+        return self._family.divided or (self._most > 1 and worth and blas_threads.count() > 1)
 
     def knows(self, data: Any) -> bool:
         """Return whether it was recorded with this data."""

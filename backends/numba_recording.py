@@ -21,7 +21,7 @@ from .numba_shares import shared_out
 from .numba_tape import HostArray, Tape
 from .recording import UnrecordableError
 
-_ALONE = np.zeros(1, np.int64)
+ALONE = np.zeros(1, np.int64)
 """The counter of a thread that waits for nobody."""
 
 
@@ -66,11 +66,16 @@ class Recording:
         self._arena = -(-address_of(self._memory) // 64) * 64
         self._fixed = [address_of(constant) for constant in self._constants]
 
+    @property
+    def operations(self) -> HostArray:
+        """What one thread goes through."""
+        return self._shares[0]  # type: ignore[no-any-return]
+
     def replay(self, given: list[int], first: int, last: int) -> None:
         """Go through some minibatches, from the addresses of the carry's arrays and the batches'."""
-        replay(self._shares[0], self._bases(given), self.networks, first, last, _ALONE, 1, 0)
+        replay(self._shares[0], self.bases(given), self.networks, first, last, ALONE, 1, 0)
 
-    def _bases(self, given: list[int]) -> HostArray:
+    def bases(self, given: list[int]) -> HostArray:
         """Return the addresses that operands are counted from."""
         return np.asarray([self._arena, *given, *self._fixed], np.int64)
 
@@ -92,14 +97,14 @@ class DividedRecording(Recording):
         self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
         self._in_turn[:, WAIT] = 0
         # no step: what loads the compiled loop should not count as a thread's
-        replay(self._in_turn, self._bases([0]), 1, 0, 0, _ALONE, 1, 0)
+        replay(self._in_turn, self.bases([0]), 1, 0, 0, ALONE, 1, 0)
         self._to_begin, self._took = 0.0, {True: 0.0, False: 0.0}
         # the first time doesn't count: BLAS takes memory for another thread
         self._to_try, self._replays, self._rest = [True, True, False], 0, self.trial
 
     def replay(self, given: list[int], first: int, last: int) -> None:
         """Go through some minibatches, the faster way."""
-        bases = self._bases(given)
+        bases = self.bases(given)
         self._replays += 1
         if self._replays > self._rest:
             self._to_try, self._replays = [True, False], 0
@@ -118,7 +123,7 @@ class DividedRecording(Recording):
         began = time.perf_counter()
         begun = replay_together(self._shares, bases, first, last) if together else None
         if begun is None:  # not asked for, or not possible
-            replay(self._in_turn, bases, 1, first, last, _ALONE, 1, 0)
+            replay(self._in_turn, bases, 1, first, last, ALONE, 1, 0)
         else:
             self._to_begin, began = begun - began, begun
         self._took[begun is not None] = (time.perf_counter() - began) / (last - first)

@@ -136,3 +136,30 @@ def replay(  # noqa: PLR0917  # numba's own calls take no keywords
     if threads > 1:
         _wait(meeting, met + threads, give_way)
     return True
+
+
+@njit(nogil=True, cache=True)
+def replay_epochs(  # noqa: PLR0917
+    operations: Any,
+    last_operations: Any,
+    bases: Any,
+    last_bases: Any,
+    steps: int,
+    last_steps: int,
+    epochs: int,
+    networks: int,
+    total: int,
+    apart: int,
+    counter: Any,
+) -> None:
+    """Go through some epochs: the full batches of each, and then, where there is one, the partial last one.
+
+    ``total`` says which base the epoch's cost is added up at, ``apart`` how many bytes further the next one's is.
+    """
+    for epoch in range(epochs):
+        first = epoch * steps
+        replay(operations, bases, networks, first, first + steps, counter, 1, 0)
+        first = epoch * last_steps
+        replay(last_operations, last_bases, networks, first, first + last_steps, counter, 1, 0)
+        bases[total] += apart
+        last_bases[total] += apart

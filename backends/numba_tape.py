@@ -280,7 +280,7 @@ class Tape:
         if own and array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
             raise UnrecordableError("examples with gaps between them")
         by_network = array.strides[1] if self.leading and not shared else 0
-        at = (base, 0, by_network, array.strides[0])
+        at = (base, 0, by_network, strides(array)[0])
         return Value(self, own, at, shared, dtype=array.dtype)
 
     # values
@@ -375,6 +375,13 @@ class Tape:
         )
         self._note(LOOP, address, operands, (shape[1], *steps, data, shape[0], *ways))
         return out
+
+
+def strides(array: HostArray) -> tuple[int, ...]:
+    """Return how many bytes lie between an array's numbers; where it has one row, as if there were more behind it."""
+    if array.shape[0] > 1:
+        return array.strides
+    return (math.prod(array.shape[1:]) * array.itemsize, *array.strides[1:])
 
 
 def _matrix(own: tuple[int, ...]) -> tuple[int, int]:

@@ -71,36 +71,16 @@ class NumPyBackend(Backend):
 
         The first where numba is there and not switched off, the run is work enough, and the step can be recorded.
         """
-        workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
-        programs: Any = None
-        waiting = hasattr(step, "architecture") and _uses_numba()
-        enough = 0.0 if os.environ.get("GPUNET_NUMBA") == "1" else _SPENT
-        spent = 0.0
+        return _Compiled(step)
 
-        def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
-            nonlocal programs, waiting, spent
-            if waiting:
-                work = _work(carry, batches)
-                spent += work
-                if work >= _WORTH_NUMBA or spent >= enough:
-                    from .numba_program import Programs  # imports numba, for those who train
-
-                    programs, waiting = Programs(step), False
-            program = None if programs is None else programs.find(carry, batches, data)
-            if program is not None:
-                return program.run(carry, batches, stop)
-            key = batches[0].shape[1:]  # a partial batch has its own
-            if key not in workspaces:
-                workspaces[key] = NumPyPrimitives(Workspace())
-            primitives = workspaces[key]
-            for batch in zip(*batches, strict=True):
-                if stop():
-                    break
-                primitives.start()
-                carry = step(primitives, carry, batch, data)
-            return carry
-
-        return epoch
+    def epochs(
+        self, epoch: Epoch, carry: Any, parts: Any, data: Any, stop: Callable[[], bool]
+    ) -> tuple[Any, list[Any]]:
+        """Run some epochs; recorded ones without Python in between."""
+        replayed = None
+        if isinstance(epoch, _Compiled) and parts[0][0].shape[0] > 1:
+            replayed = epoch.replayed(carry, parts, data, stop)
+        return replayed or super().epochs(epoch, carry, parts, data, stop)
 
     def stacking(self) -> Stacking:
         """Return stacks that fit a core's cache, one for each thread that BLAS would take.
@@ -119,6 +99,55 @@ class NumPyBackend(Backend):
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
+
+
+class _Compiled:
+    """A training step's epoch: replayed where it can be recorded, or a loop whose steps share memory."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._workspaces: dict[tuple[int, ...], NumPyPrimitives] = {}
+        self._programs: Any = None
+        self._waiting = hasattr(step, "architecture") and _uses_numba()
+        self._enough = 0.0 if os.environ.get("GPUNET_NUMBA") == "1" else _SPENT
+        self._spent = 0.0
+
+    def __call__(self, carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
+        if self._waiting:
+            work = _work(carry, batches)
+            self._spent += work
+            self._go_over(work)
+        program = None if self._programs is None else self._programs.find(carry, batches, data)
+        if program is not None:
+            return program.run(carry, batches, stop)
+        key = batches[0].shape[1:]  # a partial batch has its own
+        if key not in self._workspaces:
+            self._workspaces[key] = NumPyPrimitives(Workspace())
+        primitives = self._workspaces[key]
+        for batch in zip(*batches, strict=True):
+            if stop():
+                break
+            primitives.start()
+            carry = self._step(primitives, carry, batch, data)
+        return carry
+
+    def replayed(
+        self, carry: Any, parts: Any, data: Any, stop: Callable[[], bool]
+    ) -> tuple[Any, list[Any]] | None:
+        """Run some epochs without Python; None where they can't be or are not to, and nothing was done."""
+        if self._waiting:
+            work = _work(carry, [array[0, ...] for array in parts[0]])
+            self._go_over(work, ahead=parts[0][0].shape[0] * work)
+        if self._programs is None or stop():
+            return None
+        return self._programs.replayed(carry, parts, data)  # type: ignore[no-any-return]
+
+    def _go_over(self, work: float, ahead: float = 0.0) -> None:
+        """Go over to programs if an epoch has so many operations that they are worth it, or all of them have."""
+        if work >= _WORTH_NUMBA or self._spent + ahead >= self._enough:
+            from .numba_program import Programs  # imports numba, for those who train
+
+            self._programs, self._waiting = Programs(self._step), False
 
 
 def _work(carry: Any, batches: Any) -> float:

@@ -13,7 +13,7 @@ No change in gpunet is needed. The class says what it needs (`library`, `install
 ``__init__``, sets ``xp`` and ``device``, and converts to and from NumPy. That is all it takes to be right. To be fast
 it may override three things, each tested against its default on the same numbers: the namespace ``xp`` may bring
 better functions, ``primitives`` better formulas (`gpunet.primitives`), and `compile` may turn an epoch of training
-steps into something that replays.
+steps into something that replays, `epochs` several of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -188,6 +188,54 @@ class Backend:
             return carry
 
         return epoch
+
+    def epochs(
+        self,
+        epoch: Epoch,
+        carry: Any,
+        parts: Sequence[tuple[Array, ...]],
+        data: Any,
+        stop: Callable[[], bool],
+    ) -> tuple[Any, list[Array]]:
+        """Run some epochs one after the other, between which nobody looks at anything.
+
+        Parameters
+        ----------
+        epoch : Epoch
+            What `compile` has returned.
+        carry : tuple
+            A step's, with Σ cost · examples at 0.
+        parts : sequence of tuple of array
+            The epochs' full batches and, where there is one, the partial last one: each array has the axes (epochs,
+            steps, ...).
+        data : tuple
+        stop : callable
+            Asked before each step, or less often, whether to end here.
+
+        Returns
+        -------
+        carry : tuple
+        totals : list of array
+            Each epoch's Σ cost · examples; of those only that weren't cut short.
+        """
+        theta, slots, nothing, *more = carry
+        totals: list[Array] = []
+        cut = False
+
+        def asked() -> bool:
+            nonlocal cut
+            cut = cut or stop()
+            return cut
+
+        for number in range(parts[0][0].shape[0]):
+            carry = (theta, slots, self.xp.zeros_like(nothing), *more)
+            for part in parts:
+                carry = epoch(carry, tuple(array[number, ...] for array in part), data, asked)
+            theta, slots, total, *more = carry
+            if cut:
+                break
+            totals.append(total)
+        return carry, totals
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether an error says that the device's memory is short."""

@@ -22,7 +22,7 @@ from gpunet.loss_scaling import start as first_scale
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer
 from gpunet.step import Carry, Settings, TrainingStep
-from gpunet.training import LearningRate, of_each
+from gpunet.training import LearningRate, at_once, of_each
 from gpunet.typing import Array, HostArray
 
 T = TypeVar("T")
@@ -177,7 +177,15 @@ class Stack:
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Array:
         """Move all members on by an epoch and return each one's mean cost, (members,) on the device."""
-        numbers = range(self.step + 1, self.step + 1 + self.steps)
+        return self.run_ahead(1, stop)[-1]
+
+    def run_ahead(self, epochs: int, stop: Callable[[], bool] = lambda: False) -> list[Array]:
+        """Move all members on by up to so many epochs, which nobody looks at in between; return their mean costs.
+
+        Fewer if they would take long. One that is asked to stop may leave them within an epoch, whose cost isn't known.
+        """
+        epochs = at_once(epochs, self.steps, math.prod(self.theta.shape), self.batch_size)
+        numbers = range(self.step + 1, self.step + 1 + epochs * self.steps)
         rates = self._rates(numbers)
         if any(self.members[0].dropout):
             rates = (self._keys(numbers), *rates)
@@ -185,12 +193,12 @@ class Stack:
         carry: Carry = (self.theta, self.slots, self._like([0.0] * len(self.members)))
         if self._scale is not None:
             carry = (*carry, self._scale)
-        for batches in self._batches(self._order(), rates):
-            carry = self._run(carry, batches, data, stop)
-        self.theta, self.slots, total, *more = carry
+        parts = self._batches([self._order() for _ in range(epochs)], rates)
+        carry, totals = self._backend.epochs(self._run, carry, parts, data, stop)
+        self.theta, self.slots, _, *more = carry
         self._scale = more[0] if more else None
-        self.step += self.steps
-        return total / self.n
+        self.step += epochs * self.steps
+        return [total / self.n for total in totals]
 
     def _rates(self, numbers: range) -> tuple[Array, ...]:
         """Return the optimizers' rates, (steps, members, 1) each; equal ones are computed once."""
@@ -230,18 +238,19 @@ class Stack:
         of_lanes = xp.stack([asarray(order) for order in orders])
         return xp.take(of_lanes, asarray(self._lane, "int64"), axis=0)
 
-    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
-        """Return the full batches by step, then the partial last one."""
-        xp = self._backend.xp
-        full = self.n // self.batch_size
+    def _batches(self, orders: list[Array], rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+        """Return the epochs' full batches by step, (epochs, steps, ...), then their partial last ones."""
+        xp, epochs, full = self._backend.xp, len(orders), self.n // self.batch_size
+        order = orders[0][None, ...] if epochs == 1 else xp.stack(orders)
+        rates = tuple(xp.reshape(rate, (epochs, self.steps, *rate.shape[1:])) for rate in rates)
         whole = full * self.batch_size
         shape = (*order.shape[:-1], full, self.batch_size)
         batches = xp.reshape(order[..., :whole], shape)
-        if batches.ndim > 2:  # each member has its own
-            batches = xp.permute_dims(batches, (1, 0, 2))
-        parts = [(batches, *(rate[:full, ...] for rate in rates))]
+        if batches.ndim > 3:  # each member has its own
+            batches = xp.permute_dims(batches, (0, 2, 1, 3))
+        parts = [(batches, *(rate[:, :full, ...] for rate in rates))]
         if whole < self.n:
-            parts.append((order[None, ..., whole:], *(rate[full:, ...] for rate in rates)))
+            parts.append((order[:, None, ..., whole:], *(rate[:, full:, ...] for rate in rates)))
         return parts
 
     def keep(self, members: Sequence[int]) -> None:

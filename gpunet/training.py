@@ -26,8 +26,18 @@ from gpunet.sparse import SparseColumns
 from gpunet.step import Carry, Data, TrainingStep, of_the_whole
 from gpunet.typing import Array, HostArray, Namespace
 
+AHEAD = 3e8
+"""As many operations as epochs may have that are run without a look in between: some 20 ms of a processor."""
+_A_STEP = 1e6
+"""To start a step takes about as long as so many operations."""
+
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
+
+
+def at_once(epochs: int, steps: int, parameters: int, m: int) -> int:
+    """Return how many of these epochs to run without a look in between, of so many steps of so many operations each."""
+    return max(1, min(epochs, int(AHEAD / (steps * (_A_STEP + 6 * parameters * m)))))
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -70,7 +80,7 @@ class TrainingState:
 
 
 class Epochs:
-    """Runs epochs of minibatches, one at a time.
+    """Runs epochs of minibatches.
 
     Parameters
     ----------
@@ -145,10 +155,53 @@ class Epochs:
         stop : callable
             Asked before each step whether to end the epoch here; a compiled epoch asks once.
         """
+        carry, rates = self._begin(state, learning_rate)
+        batches = [
+            tuple(array[0, ...] for array in part)
+            for part in self._batches([self._order(state)], rates)
+        ]
+        with explained(self._backend, lambda: self._too_large(carry[0])):
+            carry = self._taken(carry, batches, stop)
+        return self._end(state, carry, 1)
+
+    def run_ahead(
+        self,
+        state: TrainingState,
+        learning_rate: LearningRate,
+        epochs: int,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[Array]:
+        """Move the state on by up to so many epochs, which nobody looks at in between; return each one's mean cost.
+
+        It may be fewer: one at first, and none that takes long; and fewer again if it is asked to stop, which may
+        leave the state within an epoch.
+        """
+        count = at_once(epochs, self.steps, state.theta.shape[-1], self.batch_size)
+        if count == 1 or not (self._fits or self._drops or self.batch_size == 1):
+            cut = False
+
+            def asked() -> bool:
+                nonlocal cut
+                cut = cut or stop()
+                return cut
+
+            cost = self.run(state, learning_rate, asked)
+            return [] if cut else [cost]
+        carry, rates = self._begin(state, learning_rate, count)
+        parts = self._batches([self._order(state) for _ in range(count)], rates)
+        with explained(self._backend, lambda: self._too_large(carry[0])):
+            carry, totals = self._backend.epochs(self._run, carry, parts, self._data, stop)
+        self._end(state, carry, len(totals))
+        return [total / self.n for total in totals]
+
+    def _begin(
+        self, state: TrainingState, learning_rate: LearningRate, epochs: int = 1
+    ) -> tuple[Carry, tuple[Array, ...]]:
+        """Return a step's carry, and what its optimizer and dropout take for each step of the next epochs."""
         xp, theta = self._backend.xp, state.theta
         if state.slots is None:
             state.slots = self._optimizer.start(xp, theta)
-        numbers = range(state.step + 1, state.step + 1 + self.steps)
+        numbers = range(state.step + 1, state.step + 1 + epochs * self.steps)
         steps = map(self._optimizer.rates, numbers, of_each(learning_rate, numbers))
         rates = tuple(self._like(rate, theta) for rate in zip(*steps, strict=True))
         if self._drops:
@@ -160,12 +213,14 @@ class Epochs:
         if self._step.scaled:
             scale = state.scale or first_scale(self._backend.xp, theta)
             carry = (theta, state.slots, self._like(0.0, theta), scale)
-        batches = self._batches(self._order(state), rates)
-        with explained(self._backend, lambda: self._too_large(theta)):
-            state.theta, state.slots, total, *more = self._taken(carry, batches, stop)
+        return carry, rates
+
+    def _end(self, state: TrainingState, carry: Carry, epochs: int) -> Array:
+        """Move the state on behind so many epochs; return the last one's mean cost."""
+        state.theta, state.slots, total, *more = carry
         state.scale = more[0] if more else None
-        state.step += self.steps
-        state.epoch += 1
+        state.step += epochs * self.steps
+        state.epoch += epochs
         return total / self.n
 
     def _taken(
@@ -228,19 +283,17 @@ class Epochs:
             order = self._backend.xp.take(self._rows, order, axis=0)
         return order
 
-    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
-        """Return the full batches as rows of one array, then the partial last one."""
-        reshape, full = self._backend.xp.reshape, self.n // self.batch_size
-        if full == self.steps:
-            return [(reshape(order, (full, self.batch_size)), *rates)]
+    def _batches(self, orders: list[Array], rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+        """Return the epochs' full batches, (epochs, steps, ...), then their partial last ones."""
+        xp, epochs, full = self._backend.xp, len(orders), self.n // self.batch_size
+        order = orders[0][None, :] if epochs == 1 else xp.stack(orders)
+        rates = tuple(xp.reshape(rate, (epochs, self.steps)) for rate in rates)
         whole = full * self.batch_size
-        return [
-            (
-                reshape(order[:whole], (full, self.batch_size)),
-                *[rate[:full] for rate in rates],
-            ),
-            (order[None, whole:], *[rate[full:] for rate in rates]),
-        ]
+        batches = xp.reshape(order[:, :whole], (epochs, full, self.batch_size))
+        parts = [(batches, *[rate[:, :full] for rate in rates])]
+        if whole < self.n:
+            parts.append((order[:, None, whole:], *[rate[:, full:] for rate in rates]))
+        return parts
 
 
 def _copied(xp: Namespace, tree: Any) -> Any:

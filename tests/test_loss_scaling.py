@@ -119,7 +119,7 @@ class TestHalf:
     @pytest.mark.parametrize(("scale", "lost"), [(None, 1.0), (2.0**16, 1e-3)])
     def test_small_deltas_vanish_without_it(self, products, scale, lost):
         """Of a hundred million examples: δ is below float16's smallest number."""
-        exact, half = products.Rounding(23), products.Rounding(products.Rounding.half)
+        exact, half = products.Rounding("float32"), products.Rounding("float16")
         theta, *_ = begun(exact, "float32", 1)
         x, y, *_ = data(exact, "float32")
         gradients = [
@@ -132,7 +132,7 @@ class TestHalf:
 
     def test_an_estimator_finds_a_factor_that_is_small_enough(self, products, monkeypatch):
         monkeypatch.setattr(loss_scaling, "FIRST", 2.0**24)
-        backend = products.Rounding(products.Rounding.half)
+        backend = products.Rounding("float16")
         factors = []
         after = loss_scaling.after
 
@@ -160,7 +160,7 @@ class TestHalf:
         assert np.isfinite(network.coefs_[0]).all()
 
     def test_lbfgs_takes_a_fixed_factor(self, products, monkeypatch):
-        backend, factors = products.Rounding(products.Rounding.half), []
+        backend, factors = products.Rounding("float16"), []
 
         def noted(*arguments, scale, **rest):
             factors.append(scale)

@@ -278,21 +278,24 @@ def test_a_fit_takes_it_where_it_is_worth_it(monkeypatch):
     model = MLPClassifier((8,), max_iter=3, random_state=0, batch_size=50, tol=0.0)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         curve = model.fit(X, y).loss_curve_
-    assert len(taken) == 3
+    assert len(taken) == 2  # the first epoch, and those that are run ahead
     assert taken[0] is taken[1] is not None
     monkeypatch.setenv("GPUNET_NUMBA", "0")
     with pytest.warns(UserWarning, match="Maximum iterations"):
         plain = model.fit(X, y).loss_curve_
-    assert len(taken) == 3
+    assert len(taken) == 2
     np.testing.assert_allclose(curve, plain, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", [200, 230], ids=["full batches", "a partial one"])
 def test_a_long_run_of_short_epochs_goes_over_to_it(n, monkeypatch):
     monkeypatch.setattr("gpunet.backends.numpy._SPENT", 7.7e6)  # the seventh step: a partial batch
+    monkeypatch.setattr("gpunet.training.AHEAD", 4e6)  # an epoch or two at once
     taken = []
-    run = Program.run
-    monkeypatch.setattr(Program, "run", lambda *args: taken.append(args) or run(*args))
+    find = Programs.find
+    monkeypatch.setattr(
+        Programs, "find", lambda self, *args: taken.append(args) or find(self, *args)
+    )
     random = np.random.RandomState(0)
     X, y = random.normal(size=(n, 5)), random.randint(2, size=n)
     model = MLPClassifier((4,), max_iter=8, random_state=0, batch_size=200, tol=0.0)
@@ -303,3 +306,42 @@ def test_a_long_run_of_short_epochs_goes_over_to_it(n, monkeypatch):
             curves.append(model.fit(X, y).loss_curve_)
     assert 0 < len(taken) < 8 * -(-n // 200)
     np.testing.assert_allclose(*curves, rtol=1e-12)
+
+
+@pytest.mark.parametrize("last", [0, 3], ids=["full batches", "a partial one"])
+def test_epochs_without_a_look_in_between(last, kind, dtype):
+    """Several in one call are the same, bit for bit, as one after the other."""
+    step = step_of()
+    make = epoch_of(step, kind, dtype, steps=6)
+    sizes = (7, last) if last else (7,)
+
+    def parts():
+        carry, (examples, *rates), data = make()
+        more = [np.stack([array[:3], array[3:]]) for array in (examples, *rates)]
+        return carry, [(more[0][..., :m].copy(), *more[1:]) for m in sizes], data
+
+    backend = get_backend("numpy")
+    carry, batches, data = parts()
+    together, totals = Programs(step).replayed(carry, batches, data)
+    carry, batches, data = parts()
+    programs = Programs(step)
+
+    def epoch(carry, batches, data, stop):
+        return programs.find(carry, batches, data).run(carry, batches, stop)
+
+    apart, expected = Backend.epochs(backend, epoch, carry, batches, data, lambda: False)
+    np.testing.assert_array_equal(totals, expected)
+    np.testing.assert_array_equal(together[2], apart[2])
+    for mine, theirs in zip((together[0], *together[1]), (apart[0], *apart[1]), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_epochs_that_threads_share_are_looked_at(monkeypatch):
+    step = step_of()
+    carry, batches, data = epoch_of(step, "single", "float64")()
+    programs = Programs(step)
+    monkeypatch.setattr(Program, "divides", lambda program, steps: True)
+    parts = [tuple(array[None] for array in batches)]
+    before = carry[0].copy()
+    assert programs.replayed(carry, parts, data) is None
+    np.testing.assert_array_equal(carry[0], before)

@@ -42,6 +42,11 @@ class Monitor:
             self._root = estimator._init_callback_context(max_subtasks=estimator.max_iter)
             self._root.call_on_fit_task_begin(**self._about)
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether somebody wants to be told of every epoch when it ends."""
+        return bool(self._estimator.callbacks) or self._root is not None
+
     def begin(self) -> None:
         """Tell scikit-learn's callbacks that an epoch begins, unless one has begun."""
         if self._root is not None and self._task is None:

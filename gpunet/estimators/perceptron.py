@@ -342,10 +342,8 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             record = {"loss": float(intermediate_result.fun)}
             now = backend.asarray(intermediate_result.x, dtype)
             if self.track_scores:
-                record = {
-                    **evaluate(backend.asarray(intermediate_result.fun, dtype), now),
-                    **record,
-                }
+                (more,) = evaluate([backend.asarray(intermediate_result.fun, dtype)], now)
+                record = {**more, **record}
             if monitor.end(record, now):
                 stopped = True
                 raise StopIteration

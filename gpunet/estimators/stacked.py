@@ -88,34 +88,38 @@ class StackedFit:
         with self._backend.active():
             best = xp.asarray(stack.theta, copy=True) if self._held is not None else None
             while any(k is not None for k in self._alive) and not stop():
+                alive = [k for k in self._alive if k is not None]
                 for k, member in zip(self._alive, stack.members, strict=True):
                     if k is not None:
                         member.learning_rate = self._rules[k].learning_rate
-                costs = stack.run(stop)
+                step = stack.step
+                costs = stack.run_ahead(min(self._rules[k].ahead for k in alive), stop)
                 if stop():
                     break
-                alive = [k for k in self._alive if k is not None]
-                records = self._records(costs)
-                going = [
-                    k is not None and self._rules[k].after_epoch(record, None, stack.step)
-                    for k, record in zip(self._alive, records, strict=True)
-                ]
+                for records in self._records(costs):
+                    step += stack.steps
+                    going = [
+                        k is not None and self._rules[k].after_epoch(record, None, step)
+                        for k, record in zip(self._alive, records, strict=True)
+                    ]
                 if best is not None:
                     best = self._best(best)
                 if not all(going):
                     self._finish(going, stack.theta if best is None else best, errors)
                     best = self._part(best)
                 if after_epoch is not None:
-                    after_epoch(alive)
+                    for _ in costs:
+                        after_epoch(alive)
         return errors
 
-    def _records(self, costs: Array) -> list[dict[str, float]]:
-        """Return what is known of an epoch, all read from the device at once."""
-        backend = self._backend
+    def _records(self, costs: Sequence[Array]) -> list[list[dict[str, float]]]:
+        """Return what is known of each epoch, all read from the device at once; scores only of the last one."""
+        backend, xp = self._backend, self._backend.xp
         if self._held is None:
-            return [{"loss": loss} for loss in backend.to_host(costs).tolist()]
+            losses = backend.to_host(xp.stack(costs)).tolist()
+            return [[{"loss": loss} for loss in epoch] for epoch in losses]
         x, y, weights = self._held
-        xp, theta, estimator = backend.xp, self._stack.theta, self._prepared[0].estimator
+        theta, estimator = self._stack.theta, self._prepared[0].estimator
         _, h = hypothesis(self._architecture, theta, x, backend.primitives)
         rows = estimator._scored_rows()
         h, y = h[..., rows, :], y[..., rows, :]
@@ -123,10 +127,12 @@ class StackedFit:
         if classes is not None and classes.shape[0] == 1:
             h = xp.zeros_like(h)  # where there is one class, it is predicted whatever h says
         scores = score(xp, estimator._task(), h, y, weights)
-        losses, scores = backend.to_host(xp.stack([costs, scores])).tolist()
+        losses, scores = backend.to_host(xp.stack([costs[-1], scores])).tolist()
         return [
-            {"loss": loss, "validation_score": right}
-            for loss, right in zip(losses, scores, strict=True)
+            [
+                {"loss": loss, "validation_score": right}
+                for loss, right in zip(losses, scores, strict=True)
+            ]
         ]
 
     def _best(self, best: Array) -> Array:

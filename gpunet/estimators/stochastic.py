@@ -88,6 +88,21 @@ class Rules:
         first = float(self._estimator.learning_rate_init)
         return _Planned(first, self._schedule.factor, self._total)
 
+    @property
+    def ahead(self) -> int:
+        """How many epochs are sure to come, all at the learning rate of the next one, whatever their losses will be.
+
+        Nobody has to look at the network in between.
+        """
+        estimator = self._estimator
+        looked_at = self._held or estimator.verbose or self._monitor.looked_at
+        if looked_at or self._incremental or estimator.track_scores:
+            return 1
+        if self._descends and estimator.learning_rate == "invscaling":
+            return 1
+        patience = estimator.n_iter_no_change + 1 - estimator._no_improvement_count
+        return int(max(1, min(patience, estimator.max_iter - estimator.n_iter_)))
+
     def rate(self, step: int) -> float:
         """Return the learning rate of step number 1, 2, ..."""
         rate = self.learning_rate
@@ -229,24 +244,19 @@ class StochasticFit:
             estimator, self._monitor, n=epochs.n, steps=epochs.steps, held=self._held, incremental=incremental
         )  # fmt: skip
         with Interruption() as interruption:
-            cut = False
-
-            def stop() -> bool:
-                nonlocal cut
-                cut = interruption.requested
-                return cut
-
-            for _ in range(estimator.max_iter):
+            go_on = True
+            while go_on:
                 self._monitor.begin()
-                cost = epochs.run(state, rules.learning_rate, stop)
-                if not cut:  # a compiled epoch has run to its end
-                    record = self._evaluate(cost, state.theta)
-                    go_on = rules.after_epoch(record, state.theta, state.step)
+                step = state.step
+                costs = epochs.run_ahead(
+                    state, rules.learning_rate, rules.ahead, lambda: interruption.requested
+                )
+                for record in self._evaluate(costs, state.theta):
+                    step += epochs.steps
+                    go_on = rules.after_epoch(record, state.theta, step)
                     if rules.improved:
                         best = xp.asarray(state.theta, copy=True)
-                    if not go_on:
-                        break
-                if interruption.requested:
+                if go_on and interruption.requested:
                     warn("Training interrupted by user.")
                     break
         if rules.warning is not None:

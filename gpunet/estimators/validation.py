@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,7 @@ def _rows(place: Placement, values: Any, rows: Any) -> Any:
 
 
 class Evaluation:
-    """What is known of θ after an epoch besides its loss.
+    """What is known of θ after an epoch: its loss, and what else is asked for.
 
     Parameters
     ----------
@@ -124,12 +125,16 @@ class Evaluation:
         if estimator.scoring is not None:
             self._scorer = check_scoring(estimator, scoring=estimator.scoring)
 
-    def __call__(self, cost: Array, theta: Array) -> dict[str, float]:
-        """Return the loss and what else is asked for, all read from the device at once."""
+    def __call__(self, costs: Sequence[Array], theta: Array) -> list[dict[str, float]]:
+        """Return each epoch's loss and, of the last one, what else is asked for, all read from the device at once."""
         backend, held = self._place.backend, self._validation
         track = self._estimator.track_scores
+        if not costs:
+            return []
         if held is None and not track:
-            return {"loss": float(backend.to_host(cost))}
+            losses = backend.to_host(backend.xp.stack(costs)).tolist()
+            return [{"loss": loss} for loss in losses]
+        *_, cost = costs
         told = {"loss": cost}
         if held is not None and (track or self._scorer is None):
             z, h = self._hypothesis(theta, held.x)
@@ -143,7 +148,7 @@ class Evaluation:
         record = dict(zip(told, numbers, strict=True))
         if held is not None and self._scorer is not None:
             record["validation_score"] = self._scored(theta, held)
-        return record
+        return [record]
 
     def _hypothesis(
         self, theta: Array, x: Array, examples: Array | None = None
