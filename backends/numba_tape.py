@@ -247,6 +247,7 @@ class Tape:
     def __init__(self, carry: Any, batches: Sequence[HostArray]) -> None:
         theta, slots, total = carry
         self.dtype: np.dtype[Any] = theta.dtype
+        self.precision = self.dtype.name  # which takes longer to find than to use
         self.leading: tuple[int, ...] = theta.shape[:-1]
         self.networks = math.prod(self.leading)
         self.operations: list[Operation] = []
@@ -330,7 +331,7 @@ class Tape:
         """Note down a formula of `gpunet.backends.numba_kernels`; its results are among the operands."""
         if any(operand.transposed for operand in operands):
             raise UnrecordableError(f"{name} of a transpose")
-        self._note(FORMULA, compiled(name, self.dtype.name).address, operands, numbers, name)
+        self._note(FORMULA, compiled(name, self.precision).address, operands, numbers, name)
 
     def product(self, left: Value, right: Value, out: Value) -> None:
         """Note down out := left @ right."""
@@ -343,16 +344,16 @@ class Tape:
         one_and_zero = np.zeros(2, np.int64)
         one_and_zero[:1].view(self.dtype)[0] = 1
         numbers = (*kinds, c, r, k, *gaps, *one_and_zero.tolist())
-        self._note(PRODUCT, _product(self.dtype.name), (right, left, out), numbers)
+        self._note(PRODUCT, _product(self.precision), (right, left, out), numbers)
 
     def elementwise(self, function: Any, inputs: Sequence[Any], out: Value | None) -> Value:
         """Note down a function of NumPy's, number by number, and return its result."""
         given = [self.value(each) for each in inputs]
-        own = np.broadcast_shapes(*(each.own for each in given)) if out is None else out.own
+        own = _together(*(each.own for each in given)) if out is None else out.own
         if len(own) > 2 or any(each.transposed or each.dtype != self.dtype for each in given):
             raise UnrecordableError(function.__name__)
         kinds = self.dtype.char * len(given)
-        result = next((t[-1] for t in function.types if t[:-1] == f"{kinds}->"), None)
+        result = _result(function.__name__, kinds)
         if result is None:
             raise UnrecordableError(function.__name__)
         if out is None:
@@ -377,6 +378,12 @@ class Tape:
         return out
 
 
+@functools.cache
+def _together(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that these are broadcast to."""
+    return np.broadcast_shapes(*shapes)
+
+
 def strides(array: HostArray) -> tuple[int, ...]:
     """Return how many bytes lie between an array's numbers; where it has one row, as if there were more behind it."""
     if array.shape[0] > 1:
@@ -396,6 +403,12 @@ def _product(dtype: str) -> int:
     name = {"float32": "sgemm", "float64": "dgemm"}[dtype]
     address: int = get_cython_function_address("scipy.linalg.cython_blas", name)
     return address
+
+
+@functools.cache
+def _result(name: str, kinds: str) -> str | None:
+    """Return the type of what a function of NumPy's makes of numbers of these types; None where it has no such loop."""
+    return next((t[-1] for t in getattr(np, name).types if t[:-1] == f"{kinds}->"), None)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ The training loop, its stopping rules and the order in which random numbers are 
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -66,6 +67,13 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
     """The base class of both estimators; `gpunet.estimators.parameters` lists the parameters."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = parameters.CONSTRAINTS
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """Return the parameters' names; scikit-learn reads the signature anew for every clone."""
+        names: list[str] = super()._get_param_names()
+        return names
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the parameters, given as the ``locals()`` of ``__init__``."""

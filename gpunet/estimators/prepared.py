@@ -163,7 +163,6 @@ class Preparation:
     _weights: dict[Any, tuple[Array, Any]] = field(default_factory=dict)
     _splits: dict[Any, Any] = field(default_factory=dict)
     _all_rows: dict[int, HostArray] = field(default_factory=dict)
-    _parameters: dict[Any, list[str]] = field(default_factory=dict)
     _valid: set[Any] = field(default_factory=set)
     _known: dict[Any, Parts] = field(default_factory=dict)
     _drawn: dict[Any, dict[str, Any]] = field(default_factory=dict)
@@ -219,7 +218,7 @@ class Preparation:
     def _parts(self, estimator: Any) -> Parts:
         """Return what the parameters stand for, checked as a single fit would check them."""
         kind = type(estimator)
-        values = [getattr(estimator, name) for name in self._names(kind)]
+        values = [getattr(estimator, name) for name in kind._get_param_names()]
         # (16,) and (16.0,) are equal, but the second is refused
         key = (kind, repr(estimator.hidden_layer_sizes), *map(type, values), *values)
         try:
@@ -238,7 +237,7 @@ class Preparation:
     def _validate(self, estimator: Any) -> None:
         """Do what ``_validate_params`` does, for values that it hasn't seen."""
         kind, new, keys = type(estimator), {}, set()
-        for name in self._names(kind):
+        for name in kind._get_param_names():
             value = getattr(estimator, name)
             try:
                 key = (kind, name, type(value), value)
@@ -251,11 +250,6 @@ class Preparation:
         constraints = {name: kind._parameter_constraints[name] for name in new}
         validate_parameter_constraints(constraints, new, kind.__name__)
         self._valid |= keys
-
-    def _names(self, kind: Any) -> list[str]:
-        if kind not in self._parameters:
-            self._parameters[kind] = kind._get_param_names()  # slow: it reads the signature
-        return self._parameters[kind]
 
     def _begin(
         self, estimator: Any, place: Placement, sizes: tuple[int, ...], rows: HostArray

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from gpunet.estimators.monitor import Monitor
 from gpunet.estimators.prepared import Prepared
@@ -188,7 +187,6 @@ class StackedFit:
 
     def warn(self) -> None:
         """Say what the fits have to say, as each would alone."""
-        for rules, each in zip(self._rules, self._prepared, strict=True):
+        for rules in self._rules:
             if rules.warning is not None:
                 warn(rules.warning, ConvergenceWarning)
-            check_is_fitted(each.estimator)
