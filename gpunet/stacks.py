@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from array_api_compat import array_namespace
+
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
 from gpunet.loss_scaling import start as first_scale
@@ -193,7 +195,7 @@ class Stack:
         carry: Carry = (self.theta, self.slots, self._like([0.0] * len(self.members)))
         if self._scale is not None:
             carry = (*carry, self._scale)
-        parts = self._batches([self._order() for _ in range(epochs)], rates)
+        parts = self._batches(self._orders(epochs), rates)
         carry, totals = self._backend.epochs(self._run, carry, parts, data, stop)
         self.theta, self.slots, _, *more = carry
         self._scale = more[0] if more else None
@@ -229,19 +231,24 @@ class Stack:
         keys = [[key_of(seed, number) for seed in seeds] for number in numbers]
         return self._backend.asarray(keys, "int64")
 
-    def _order(self) -> Array:
-        """Return this epoch's examples: (n,) where all members see the same, else (members, n)."""
+    def _orders(self, epochs: int) -> Array:
+        """Return the next epochs' examples: (epochs, n) where all members see the same, else (epochs, members, n)."""
         asarray, xp = self._backend.asarray, self._backend.xp
-        orders = [lane.shuffle() if self._shuffle else lane.rows for lane in self._lanes]
-        if len(orders) == 1:
-            return asarray(orders[0])
-        of_lanes = xp.stack([asarray(order) for order in orders])
-        return xp.take(of_lanes, asarray(self._lane, "int64"), axis=0)
+        drawn = [
+            lane.shuffle() if self._shuffle else lane.rows
+            for _ in range(epochs)
+            for lane in self._lanes
+        ]
+        orders = asarray(array_namespace(*drawn).stack(drawn))  # one way to the device for all
+        lanes = len(self._lanes)
+        if lanes == 1:
+            return orders
+        of_lanes = xp.reshape(orders, (epochs, lanes, self.n))
+        return xp.take(of_lanes, asarray(self._lane, "int64"), axis=1)
 
-    def _batches(self, orders: list[Array], rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the epochs' full batches by step, (epochs, steps, ...), then their partial last ones."""
-        xp, epochs, full = self._backend.xp, len(orders), self.n // self.batch_size
-        order = orders[0][None, ...] if epochs == 1 else xp.stack(orders)
+        xp, epochs, full = self._backend.xp, order.shape[0], self.n // self.batch_size
         rates = tuple(xp.reshape(rate, (epochs, self.steps, *rate.shape[1:])) for rate in rates)
         whole = full * self.batch_size
         shape = (*order.shape[:-1], full, self.batch_size)

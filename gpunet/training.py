@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from array_api_compat import device
+from array_api_compat import array_namespace, device
 
 from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
@@ -158,7 +158,7 @@ class Epochs:
         carry, rates = self._begin(state, learning_rate)
         batches = [
             tuple(array[0, ...] for array in part)
-            for part in self._batches([self._order(state)], rates)
+            for part in self._batches(self._orders(state, 1), rates)
         ]
         with explained(self._backend, lambda: self._too_large(carry[0])):
             carry = self._taken(carry, batches, stop)
@@ -188,7 +188,7 @@ class Epochs:
             cost = self.run(state, learning_rate, asked)
             return [] if cut else [cost]
         carry, rates = self._begin(state, learning_rate, count)
-        parts = self._batches([self._order(state) for _ in range(count)], rates)
+        parts = self._batches(self._orders(state, count), rates)
         with explained(self._backend, lambda: self._too_large(carry[0])):
             carry, totals = self._backend.epochs(self._run, carry, parts, self._data, stop)
         self._end(state, carry, len(totals))
@@ -271,22 +271,28 @@ class Epochs:
         """Return numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(theta))
 
-    def _order(self, state: TrainingState) -> Array:
-        """Return this epoch's examples in their order, on the device."""
+    def _orders(self, state: TrainingState, epochs: int) -> Array:
+        """Return the examples in the order of each of the next epochs, (epochs, n) on the device."""
+        xp = self._backend.xp
         if self._shuffle:
-            state.order = state.random.permutation(self.n if state.order is None else state.order)
-            order = self._backend.asarray(state.order)
+            drawn = []
+            for _ in range(epochs):
+                state.order = state.random.permutation(
+                    self.n if state.order is None else state.order
+                )
+                drawn.append(state.order)
+            orders = self._backend.asarray(array_namespace(*drawn).stack(drawn))  # one way for all
         else:
-            xp = self._backend.xp
             order = xp.arange(self.n, dtype=xp.int64, device=device(state.theta))
-        if self._rows is not None:
-            order = self._backend.xp.take(self._rows, order, axis=0)
-        return order
+            orders = xp.broadcast_to(order, (epochs, self.n))
+        if self._rows is None:
+            return orders
+        chosen = xp.take(self._rows, xp.reshape(orders, (-1,)), axis=0)
+        return xp.reshape(chosen, orders.shape)
 
-    def _batches(self, orders: list[Array], rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the epochs' full batches, (epochs, steps, ...), then their partial last ones."""
-        xp, epochs, full = self._backend.xp, len(orders), self.n // self.batch_size
-        order = orders[0][None, :] if epochs == 1 else xp.stack(orders)
+        xp, epochs, full = self._backend.xp, order.shape[0], self.n // self.batch_size
         rates = tuple(xp.reshape(rate, (epochs, self.steps)) for rate in rates)
         whole = full * self.batch_size
         batches = xp.reshape(order[:, :whole], (epochs, full, self.batch_size))

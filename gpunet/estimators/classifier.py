@@ -53,8 +53,9 @@ class MLPClassifier(ClassifierMixin, BasePerceptron):  # type: ignore[misc]
     best_validation_score_ : float
         The highest of them.
     history_ : list of dict
-        A record of each epoch: epoch, loss, learning_rate, seconds; validation_score if there are validation data; with
-        ``track_scores`` score and validation_loss.
+        A record of each epoch: epoch, loss, learning_rate, seconds since the fit began (of short epochs that were run
+        together, when the last of them ended); validation_score if there are validation data; with ``track_scores``
+        score and validation_loss.
     n_iter_, t_ : int
         Epochs run; examples seen.
     n_layers_, n_outputs_, n_features_in_ : int
