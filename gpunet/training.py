@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from array_api_compat import device
@@ -24,6 +25,7 @@ from gpunet.optimizers import Optimizer, Slots
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.step import Carry, Data, TrainingStep, of_the_whole
+from gpunet.streaming import Chunks, HostColumns
 from gpunet.typing import Array, HostArray, Namespace
 
 LearningRate = Callable[[int], float] | float
@@ -76,7 +78,7 @@ class Epochs:
     ----------
     architecture : Architecture
     data : Data
-        On the backend's device.
+        On the backend's device; x may stay on the host, as `gpunet.streaming.HostColumns`.
     backend : Backend
     optimizer : Optimizer
     batch_size : int
@@ -127,6 +129,11 @@ class Epochs:
             self._run = Backend.compile(backend, step)
         else:
             self._run = backend.compile(step)
+        self._chunks: Chunks | None = None
+        if isinstance(data[0], HostColumns) and not isinstance(data[0], SparseColumns):
+            self._chunks = Chunks(
+                self._data, backend=backend, batch_size=self.batch_size, rows=rows
+            )
         self._step, self._fits = step, False
 
     def run(
@@ -160,16 +167,19 @@ class Epochs:
         if self._step.scaled:
             scale = state.scale or first_scale(self._backend.xp, theta)
             carry = (theta, state.slots, self._like(0.0, theta), scale)
-        batches = self._batches(self._order(state), rates)
+        minibatches = partial(self._minibatches, self._order(state), rates)
         with explained(self._backend, lambda: self._too_large(theta)):
-            state.theta, state.slots, total, *more = self._taken(carry, batches, stop)
+            state.theta, state.slots, total, *more = self._taken(carry, minibatches, stop)
         state.scale = more[0] if more else None
         state.step += self.steps
         state.epoch += 1
         return total / self.n
 
     def _taken(
-        self, carry: Carry, batches: list[tuple[Array, ...]], stop: Callable[[], bool]
+        self,
+        carry: Carry,
+        minibatches: Callable[[], Iterable[tuple[tuple[Array, ...], Data]]],
+        stop: Callable[[], bool],
     ) -> Carry:
         """Return what the steps make of the carry, which they consume.
 
@@ -177,8 +187,17 @@ class Epochs:
         """
 
         def taken(carry: Carry) -> Carry:
-            for part in batches:
-                carry = self._run(carry, part, self._data, stop)
+            stopped = False
+
+            def asked() -> bool:
+                nonlocal stopped
+                stopped = stopped or stop()
+                return stopped
+
+            for part, data in minibatches():
+                carry = self._run(carry, part, data, asked)
+                if stopped:  # no other chunk need come
+                    break
             return carry
 
         if self._fits or self._drops or self.batch_size == 1:
@@ -216,10 +235,13 @@ class Epochs:
         """Return numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(theta))
 
-    def _order(self, state: TrainingState) -> Array:
-        """Return this epoch's examples in their order, on the device."""
+    def _order(self, state: TrainingState) -> Any:
+        """Return this epoch's examples in their order, on the device; that of `Chunks` on the host."""
         if self._shuffle:
             state.order = state.random.permutation(self.n if state.order is None else state.order)
+        if self._chunks is not None:
+            return state.order if self._shuffle else None
+        if self._shuffle:
             order = self._backend.asarray(state.order)
         else:
             xp = self._backend.xp
@@ -227,6 +249,14 @@ class Epochs:
         if self._rows is not None:
             order = self._backend.xp.take(self._rows, order, axis=0)
         return order
+
+    def _minibatches(
+        self, order: Any, rates: tuple[Array, ...]
+    ) -> Iterable[tuple[tuple[Array, ...], Data]]:
+        """Return an epoch's minibatches by step, in parts, each with the data that its indices are of."""
+        if self._chunks is None:
+            return [(part, self._data) for part in self._batches(order, rates)]
+        return self._chunks.epoch(order, rates)
 
     def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         """Return the full batches as rows of one array, then the partial last one."""

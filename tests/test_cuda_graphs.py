@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gpunet.backends.cupy import graphs as recordings
 from gpunet.backends.cupy import layers as layers_of_cupy
+from gpunet.backends.cupy.feeding import PinnedFeed
 from gpunet.backends.cupy.graphs import Graphs
 from gpunet.backends.cupy.layers import LayerPrimitives
 from gpunet.backends.cupy.products import Capturable, Products, precision
@@ -72,6 +73,9 @@ class StandIn(NumPyBackend):
 
     def to_host(self, array):
         return self.cupy.asnumpy(array)
+
+    def feed(self, arrays, most):
+        return PinnedFeed(self.cupy, arrays, most, self)
 
     def scales_losses(self, dtype):
         return dtype == "float32" and precision() == "float16"

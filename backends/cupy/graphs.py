@@ -73,11 +73,15 @@ class Graphs:
             carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
         ) -> Any:
             nonlocal short
-            key = tuple((array.shape, array.dtype) for array in _leaves((carry, batches)))
+            steps = batches[0].shape[0]
+            key = (
+                *((array.shape, array.dtype) for array in _leaves(carry)),
+                *((part.shape[1:], part.dtype) for part in batches),
+            )
             try:
                 if not short:
                     recording = known.get(key)
-                    if recording is None or not recording.is_of(data):
+                    if recording is None or not recording.is_of(data, steps):
                         if len(known) > 1:  # of a stack that has since lost members
                             known.clear()
                         arguments = (carry, batches, data)
@@ -152,10 +156,11 @@ class Recording:
         self._numbers.append(HostNumber(data, place))
         return self._numbers[-1]
 
-    def is_of(self, data: Any) -> bool:
-        """Return whether these are the very arrays that were recorded; numbers may be others."""
+    def is_of(self, data: Any, steps: int) -> bool:
+        """Return whether these are the very arrays that were recorded, and no more steps; numbers may be others."""
         mine, theirs = _leaves(self._given), _leaves(data)
-        return len(mine) == len(theirs) and all(
+        fits = steps <= self._batches[0].shape[0] and len(mine) == len(theirs)
+        return fits and all(
             a is b or (isinstance(a, float | int) and isinstance(b, float | int))
             for a, b in zip(mine, theirs, strict=True)
         )
@@ -164,10 +169,10 @@ class Recording:
         self, carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
     ) -> Any:
         """Take an epoch's steps from ``carry``, in whose place the result goes."""
-        _copy((carry, batches), (self._carry, self._batches))
+        left = batches[0].shape[0]
+        _copy((carry, batches), (self._carry, tuple(part[:left] for part in self._batches)))
         self._renew([leaf for leaf in _leaves(data) if isinstance(leaf, float | int)])
         self._at.fill(0)
-        left = batches[0].shape[0]
         while left and not stop():
             left -= self._take(left)
         _copy(self._carry, carry)
