@@ -21,7 +21,7 @@ import jax.numpy as xp
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives
-from gpunet.sparse import SparseColumns
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array
 
 
@@ -71,7 +71,7 @@ class JAXPrimitives(Primitives):
 
     def gather(self, columns: Any, examples: Any) -> Any:
         """Return a minibatch, its indices taken at their word."""
-        if isinstance(columns, SparseColumns):
+        if isinstance(columns, HostColumns):
             return super().gather(columns, examples)
         return _gather(columns, examples)
 

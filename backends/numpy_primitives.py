@@ -20,7 +20,7 @@ from gpunet.losses import ClippedSoftmaxCrossEntropy, Loss, SoftmaxCrossEntropy
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.primitives import Primitives, example_share
-from gpunet.sparse import SparseColumns
+from gpunet.streaming import HostColumns
 
 Array = np.ndarray[Any, Any]
 
@@ -130,7 +130,7 @@ class NumPyPrimitives(Primitives):
         and BLAS is up to twice as fast with each.
         """
         workspace = self._workspace
-        if workspace is None or isinstance(columns, SparseColumns):
+        if workspace is None or isinstance(columns, HostColumns):
             return super().gather(columns, examples)
         if columns.ndim == 1:
             out = workspace.take(examples.shape, columns.dtype)

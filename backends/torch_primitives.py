@@ -19,7 +19,7 @@ from gpunet.losses import ClippedSoftmaxCrossEntropy, Loss, SoftmaxCrossEntropy
 from gpunet.network import Architecture
 from gpunet.optimizers import Adam, AdamW, Optimizer, Slots
 from gpunet.primitives import Primitives, example_share
-from gpunet.sparse import SparseColumns
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array
 
 Layers = list[tuple[Array, Array]]
@@ -55,7 +55,7 @@ class TorchPrimitives(Primitives):
 
     def gather(self, columns: Any, examples: Any) -> Any:
         """Return a minibatch: whole rows are taken, and seen as columns."""
-        if isinstance(columns, SparseColumns):
+        if isinstance(columns, HostColumns):
             return super().gather(columns, examples)
         if examples.ndim == 1:
             if columns.ndim == 1:

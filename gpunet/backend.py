@@ -30,6 +30,8 @@ from typing import Any, ClassVar
 
 from gpunet.primitives import Primitives
 from gpunet.sparse import SparseColumns
+from gpunet.streaming import VARIABLE as RESIDENT
+from gpunet.streaming import Feed
 from gpunet.typing import Array, HostArray, Namespace
 
 Step = Callable[[Primitives, Any, Any, Any], Any]
@@ -173,6 +175,17 @@ class Backend:
     def sparse_columns(self, rows: Any, dtype: str) -> SparseColumns:
         """Return SciPy's sparse rows (n, d) as columns (d, n); the default makes each part of them dense."""
         return SparseColumns(rows, self, dtype)
+
+    def holds(self, size: int) -> bool:
+        """Return whether examples of so many bytes are to lie on the device.
+
+        Others stay on the host (`gpunet.streaming`): where ``GPUNET_RESIDENT`` is 0, and where a backend finds no room.
+        """
+        return os.environ.get(RESIDENT) != "0"
+
+    def feed(self, arrays: Sequence[HostArray], most: int) -> Feed:
+        """Return what brings rows of host arrays to the device, ``most`` of them at once; the default waits for it."""
+        return Feed(arrays, self)
 
     def compile(self, step: Step) -> Epoch:
         """Turn a training step into an epoch of them; the default calls it once for each batch."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from gpunet.backend import Backend, backend_of
 from gpunet.network import Architecture
-from gpunet.typing import Array
+from gpunet.streaming import HostColumns
+from gpunet.typing import Array, HostArray
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,27 @@ class Border:
             )
         return False
 
-    def columns(self, X: Any, name: str = "X") -> Array:
+    def columns(self, X: Any, name: str = "X", *, in_parts: bool = False) -> Any:
         """Return X (m, s_1) as columns (s_1, m) on the device.
+
+        With ``in_parts``, for what takes a part of them at a time, they stay on the host where the device has no room:
+        see `gpunet.streaming.HostColumns`.
 
         Raises
         ------
         ValueError
             If X isn't 2-D, is empty, has another number of columns, NaN, infinity or things that aren't numbers.
         """
-        x = self._move(X, name, ndim=2)
-        inputs = self.architecture.sizes[0]
+        host, inputs = self.is_host(X), self.architecture.sizes[0]
+        x = self._checked(X, name, ndim=2) if host else self._move(X, name, ndim=2)
         if x.shape[1] != inputs:
             raise ValueError(
                 f"{name} has {x.shape[1]} columns, but the input layer has s_1 = {inputs} units: {name} is (m, s_1), "
                 f"one example in each row."
             )
-        return self.backend.xp.matrix_transpose(x)
+        if host and in_parts and not self.backend.holds(x.nbytes):
+            return HostColumns(x, self.backend, self.dtype)
+        return self.backend.xp.matrix_transpose(self.backend.asarray(x) if host else x)
 
     def targets(self, Y: Any, m: int, name: str = "Y") -> Array:
         """Return Y (m, K), or (m,) for one output or class numbers, as columns (K, m).
@@ -136,16 +142,7 @@ class Border:
     def _move(self, values: Any, name: str, ndim: int | None) -> Array:
         """Return finite numbers of this dtype on the device."""
         if self.is_host(values):
-            from sklearn.utils import check_array  # slow to import
-
-            values = check_array(
-                values,
-                dtype=self.dtype,
-                ensure_2d=ndim == 2,
-                allow_nd=ndim is None,
-                input_name=name,
-            )
-            return self.backend.asarray(values)
+            return self.backend.asarray(self._checked(values, name, ndim))
         array = self.backend.asarray(values, self.dtype)
         if ndim is not None and array.ndim != ndim:
             raise ValueError(f"{name} has the shape {tuple(array.shape)}, but should be {ndim}-D.")
@@ -156,6 +153,14 @@ class Border:
         if not self._all(self.backend.xp.isfinite(array)):
             raise ValueError(f"Input {name} contains NaN or infinity.")
         return array
+
+    def _checked(self, values: Any, name: str, ndim: int | None) -> HostArray:
+        """Return finite numbers of this dtype on the host."""
+        from sklearn.utils import check_array  # slow to import
+
+        return check_array(
+            values, dtype=self.dtype, ensure_2d=ndim == 2, allow_nd=ndim is None, input_name=name
+        )
 
     def _one_hot(self, y: Array, K: int, name: str) -> Array:
         xp = self.backend.xp

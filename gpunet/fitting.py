@@ -19,6 +19,7 @@ from gpunet.runs import Callback, EarlyStopping, Result
 from gpunet.schedules import Schedule
 from gpunet.scores import decide, score
 from gpunet.step import Data
+from gpunet.streaming import HostColumns
 from gpunet.training import Epochs, TrainingState, train
 from gpunet.typing import Array
 
@@ -171,7 +172,7 @@ def hold_out(
     if validation is None:
         return None, None
     if isinstance(validation, tuple | list) and len(validation) == 2:
-        x_held = border.columns(validation[0], "validation X")
+        x_held = border.columns(validation[0], "validation X", in_parts=True)
         return None, (x_held, border.targets(validation[1], x_held.shape[-1], "validation Y"), None)
     m = x.shape[-1]
     share = float(validation) if isinstance(validation, numbers.Real) else 0.0
@@ -195,9 +196,10 @@ def hold_out(
     )
     gather = border.backend.primitives.gather
     held = border.backend.asarray(held_rows, "int64")
+    held_columns = x.chosen(held) if isinstance(x, HostColumns) else gather(x, held)
     return (
         border.backend.asarray(train_rows, "int64"),
-        (gather(x, held), gather(y, held), None if weights is None else gather(weights, held)),
+        (held_columns, gather(y, held), None if weights is None else gather(weights, held)),
     )
 
 

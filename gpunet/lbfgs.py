@@ -21,6 +21,7 @@ from gpunet.primitives import Primitives
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.step import Data
+from gpunet.streaming import HostColumns
 from gpunet.training import TrainingState
 from gpunet.typing import Array, HostArray
 
@@ -106,6 +107,9 @@ def cost_function(
     if isinstance(x, SparseColumns):  # what decides on the host can't be compiled
         run = Backend.compile(backend, step)
         x = x[..., :]  # all examples at once: where the backend makes a part dense, a dense copy
+    elif isinstance(x, HostColumns):  # a part after the other
+        step = replace(step, parts=max(2, x.parts))
+        run = Backend.compile(backend, step)
     else:
         run = backend.compile(step)
     data = (x, *rest)
@@ -115,7 +119,7 @@ def cost_function(
 
     def in_parts(theta: Array) -> Any:
         nonlocal run
-        run = Backend.compile(backend, replace(step, parts=PARTS))
+        run = Backend.compile(backend, replace(step, parts=PARTS * step.parts))
         return run((theta, (xp.zeros_like(theta),), 0.0), batches, data, lambda: False)
 
     def cost_at(theta: HostArray) -> tuple[float, HostArray]:
@@ -170,7 +174,8 @@ def minimize(
     dtype = dtype_name(state.theta)
     if rows is not None:
         gather = backend.primitives.gather
-        x, y = gather(x, rows), gather(y, rows)
+        x = x.chosen(rows) if isinstance(x, HostColumns) else gather(x, rows)
+        y = gather(y, rows)
         weights = None if weights is None else gather(weights, rows)
     result = Result(xp.asarray(state.theta, copy=True), epoch=state.epoch)
     watch = Watch(backend, evaluate, stopping, callbacks, result)

@@ -267,7 +267,7 @@ class Network:
         array of shape (m, K), or Propagation
         """
         border, host = self._border, self._border.is_host(X)
-        x, xp = border.columns(X), self.backend.xp
+        x, xp = border.columns(X, in_parts=not every_layer), self.backend.xp
 
         def leave(columns: Array) -> Any:
             return border.leave(xp.matrix_transpose(columns), host)
@@ -284,13 +284,15 @@ class Network:
         """Return h_Θ(x) (K, m) of x (s_1, m)."""
         return hypothesis_within(self.backend, self.architecture, self.theta, x)[1]
 
-    def _enter(self, X: Any, Y: Any, l2: float, sample_weight: Any) -> tuple[bool, Any]:
-        """Return whether the data is on the host, and x, y, weights, λ on the device."""
+    def _enter(
+        self, X: Any, Y: Any, l2: float, sample_weight: Any, *, in_parts: bool = False
+    ) -> tuple[bool, Any]:
+        """Return whether the data is on the host, and x, y, weights, λ on the device: see `Border.columns`."""
         border = self._border
         host = border.is_host(X, Y, sample_weight)
         if not (isinstance(l2, numbers.Real) and 0.0 <= l2 < math.inf):
             raise ValueError(f"λ (l2) has to be a finite number >= 0, but is {l2!r}.")
-        x = border.columns(X)
+        x = border.columns(X, in_parts=in_parts)
         y = border.targets(Y, x.shape[-1])
         weights = border.sample_weight(sample_weight, x.shape[-1])
         return host, (x, y, weights, float(l2) if l2 else None)
@@ -314,7 +316,7 @@ class Network:
         float
             A 0-d array on the device for data that lives there.
         """
-        host, (x, y, weights, l2_) = self._enter(X, Y, l2, sample_weight)
+        host, (x, y, weights, l2_) = self._enter(X, Y, l2, sample_weight, in_parts=True)
         J = cost(
             self.architecture, self.theta, x, y, self.backend.primitives, l2=l2_, weights=weights
         )
@@ -481,7 +483,7 @@ class Network:
         """
         from sklearn.utils import check_random_state
 
-        _, data = self._enter(X, Y, l2, sample_weight)
+        _, data = self._enter(X, Y, l2, sample_weight, in_parts=True)
         random = self._random if seed is None else check_random_state(seed)
         result = fit(
             self._border,
@@ -515,7 +517,7 @@ class Network:
             shape (m, K), or (m,) for one output.
         """
         border, host, xp = self._border, self._border.is_host(X), self.backend.xp
-        decided = decide(xp, self.task, self._hypothesis(border.columns(X)))
+        decided = decide(xp, self.task, self._hypothesis(border.columns(X, in_parts=True)))
         if decided.ndim == 2:
             decided = decided[0, :] if decided.shape[0] == 1 else xp.matrix_transpose(decided)
         if self.task in ("binary", "multilabel"):
@@ -525,7 +527,7 @@ class Network:
     @_on_device
     def score(self, X: Any, Y: Any, *, sample_weight: Any = None) -> Any:
         """Return the share of right decisions, or R² for a regression. Parameters as for `cost`."""
-        host, (x, y, weights, _) = self._enter(X, Y, 0.0, sample_weight)
+        host, (x, y, weights, _) = self._enter(X, Y, 0.0, sample_weight, in_parts=True)
         value = score(self.backend.xp, self.task, self._hypothesis(x), y, weights)
         return float(self.backend.to_host(value)) if host else value
 

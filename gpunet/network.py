@@ -15,7 +15,7 @@ from functools import cached_property
 from gpunet.activations import Activation, Softmax
 from gpunet.losses import Loss
 from gpunet.primitives import Hidden, Primitives, example_share, mean_cost
-from gpunet.sparse import copied_rows
+from gpunet.streaming import copied_rows
 from gpunet.typing import Array, Namespace
 
 

@@ -17,7 +17,7 @@ from gpunet.dropout import keep
 from gpunet.loss_scaling import Scale, after
 from gpunet.losses import Loss
 from gpunet.optimizers import Optimizer, Slots
-from gpunet.sparse import SparseColumns
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array, Namespace
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Primitives:
         -------
         array of shape (..., units, m) or (..., m)
         """
-        if isinstance(columns, SparseColumns):
+        if isinstance(columns, HostColumns):
             return columns.gather(examples)
         xp = self.xp
         flat = xp.reshape(examples, (-1,))

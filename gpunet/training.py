@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -24,6 +25,7 @@ from gpunet.optimizers import Optimizer, Slots
 from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.step import Carry, Data, TrainingStep, of_the_whole
+from gpunet.streaming import Chunks, HostColumns
 from gpunet.typing import Array, HostArray, Namespace
 
 AHEAD = 3e8
@@ -86,7 +88,7 @@ class Epochs:
     ----------
     architecture : Architecture
     data : Data
-        On the backend's device.
+        On the backend's device; x may stay on the host, as `gpunet.streaming.HostColumns`.
     backend : Backend
     optimizer : Optimizer
     batch_size : int
@@ -137,6 +139,11 @@ class Epochs:
             self._run = Backend.compile(backend, step)
         else:
             self._run = backend.compile(step)
+        self._chunks: Chunks | None = None
+        if isinstance(data[0], HostColumns) and not isinstance(data[0], SparseColumns):
+            self._chunks = Chunks(
+                self._data, backend=backend, batch_size=self.batch_size, rows=rows
+            )
         self._step, self._fits = step, False
 
     def run(
@@ -156,12 +163,9 @@ class Epochs:
             Asked before each step whether to end the epoch here; a compiled epoch asks once.
         """
         carry, rates = self._begin(state, learning_rate)
-        batches = [
-            tuple(array[0, ...] for array in part)
-            for part in self._batches(self._orders(state, 1), rates)
-        ]
+        minibatches = partial(self._minibatches, self._drawn(state, 1), rates)
         with explained(self._backend, lambda: self._too_large(carry[0])):
-            carry = self._taken(carry, batches, stop)
+            carry = self._taken(carry, minibatches, stop)
         return self._end(state, carry, 1)
 
     def run_ahead(
@@ -177,7 +181,8 @@ class Epochs:
         leave the state within an epoch.
         """
         count = at_once(epochs, self.steps, state.theta.shape[-1], self.batch_size)
-        if count == 1 or not (self._fits or self._drops or self.batch_size == 1):
+        first = not (self._fits or self._drops or self.batch_size == 1)
+        if count == 1 or first or self._chunks is not None:
             cut = False
 
             def asked() -> bool:
@@ -188,7 +193,7 @@ class Epochs:
             cost = self.run(state, learning_rate, asked)
             return [] if cut else [cost]
         carry, rates = self._begin(state, learning_rate, count)
-        parts = self._batches(self._orders(state, count), rates)
+        parts = self._batches(self._drawn(state, count), count, rates)
         with explained(self._backend, lambda: self._too_large(carry[0])):
             carry, totals = self._backend.epochs(self._run, carry, parts, self._data, stop)
         self._end(state, carry, len(totals))
@@ -224,7 +229,10 @@ class Epochs:
         return total / self.n
 
     def _taken(
-        self, carry: Carry, batches: list[tuple[Array, ...]], stop: Callable[[], bool]
+        self,
+        carry: Carry,
+        minibatches: Callable[[], Iterable[tuple[tuple[Array, ...], Data]]],
+        stop: Callable[[], bool],
     ) -> Carry:
         """Return what the steps make of the carry, which they consume.
 
@@ -232,8 +240,17 @@ class Epochs:
         """
 
         def taken(carry: Carry) -> Carry:
-            for part in batches:
-                carry = self._run(carry, part, self._data, stop)
+            stopped = False
+
+            def asked() -> bool:
+                nonlocal stopped
+                stopped = stopped or stop()
+                return stopped
+
+            for part, data in minibatches():
+                carry = self._run(carry, part, data, asked)
+                if stopped:  # no other chunk need come
+                    break
             return carry
 
         if self._fits or self._drops or self.batch_size == 1:
@@ -271,35 +288,51 @@ class Epochs:
         """Return numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(theta))
 
-    def _orders(self, state: TrainingState, epochs: int) -> Array:
-        """Return the examples in the order of each of the next epochs, (epochs, n) on the device."""
-        xp = self._backend.xp
-        if self._shuffle:
-            drawn = []
-            for _ in range(epochs):
-                state.order = state.random.permutation(
-                    self.n if state.order is None else state.order
-                )
-                drawn.append(state.order)
-            orders = self._backend.asarray(array_namespace(*drawn).stack(drawn))  # one way for all
-        else:
-            order = xp.arange(self.n, dtype=xp.int64, device=device(state.theta))
-            orders = xp.broadcast_to(order, (epochs, self.n))
-        if self._rows is None:
-            return orders
-        chosen = xp.take(self._rows, xp.reshape(orders, (-1,)), axis=0)
-        return xp.reshape(chosen, orders.shape)
+    def _drawn(self, state: TrainingState, epochs: int) -> list[HostArray] | None:
+        """Return the order of the examples in each of the next epochs; None is one after the other."""
+        if not self._shuffle:
+            return None
+        drawn = []
+        for _ in range(epochs):
+            state.order = state.random.permutation(self.n if state.order is None else state.order)
+            drawn.append(state.order)
+        return drawn
 
-    def _batches(self, order: Array, rates: tuple[Array, ...]) -> list[tuple[Array, ...]]:
+    def _minibatches(
+        self, orders: list[HostArray] | None, rates: tuple[Array, ...]
+    ) -> Iterable[tuple[tuple[Array, ...], Data]]:
+        """Return an epoch's minibatches by step, in parts, each with the data that its indices are of."""
+        if self._chunks is not None:
+            return self._chunks.epoch(None if orders is None else orders[0], rates)
+        parts = self._batches(orders, 1, rates)
+        return [(tuple(array[0, ...] for array in part), self._data) for part in parts]
+
+    def _batches(
+        self, orders: list[HostArray] | None, epochs: int, rates: tuple[Array, ...]
+    ) -> list[tuple[Array, ...]]:
         """Return the epochs' full batches, (epochs, steps, ...), then their partial last ones."""
-        xp, epochs, full = self._backend.xp, order.shape[0], self.n // self.batch_size
+        xp, n, full = self._backend.xp, self.n, self.n // self.batch_size
+        order = self._on_the_device(orders, epochs, rates[0])
         rates = tuple(xp.reshape(rate, (epochs, self.steps)) for rate in rates)
         whole = full * self.batch_size
         batches = xp.reshape(order[:, :whole], (epochs, full, self.batch_size))
         parts = [(batches, *[rate[:, :full] for rate in rates])]
-        if whole < self.n:
+        if whole < n:
             parts.append((order[:, None, whole:], *[rate[:, full:] for rate in rates]))
         return parts
+
+    def _on_the_device(self, orders: list[HostArray] | None, epochs: int, there: Array) -> Array:
+        """Return the examples in the epochs' orders, (epochs, n) where another array is."""
+        xp = self._backend.xp
+        if orders is None:
+            order = xp.arange(self.n, dtype=xp.int64, device=device(there))
+            order = xp.broadcast_to(order, (epochs, self.n))
+        else:  # one way for all
+            order = self._backend.asarray(array_namespace(*orders).stack(orders))
+        if self._rows is None:
+            return order
+        chosen = xp.take(self._rows, xp.reshape(order, (-1,)), axis=0)
+        return xp.reshape(chosen, order.shape)
 
 
 def _copied(xp: Namespace, tree: Any) -> Any:

@@ -52,6 +52,14 @@ class DeviceArray(np.ndarray):
     def fill(self, value):
         self[...] = value
 
+    def set(self, values, stream):
+        """Copy from pinned memory: at some time, no later than somebody waits for it."""
+        assert any(np.shares_memory(values, pinned) for pinned in self.cuda.pinned)
+        assert (self.shape, self.dtype) == (values.shape, values.dtype)
+        assert self.flags.c_contiguous
+        self.cuda.log.append("send")
+        stream.issued.append(lambda: np.copyto(plain(self), values))
+
     def astype(self, dtype, copy=True):
         return self.cuda.operation(lambda a: a.astype(dtype), (self,), {})
 
@@ -71,6 +79,7 @@ class Stream:
     def __init__(self, cuda, non_blocking=False):
         self._cuda, self.ptr = cuda, len(cuda.streams)
         self.noted = None
+        self.issued, self.done = [], 0  # copies from the host
         cuda.streams.append(self)
 
     def __enter__(self):
@@ -81,10 +90,12 @@ class Stream:
         self._cuda.current.pop()
 
     def record(self):
-        return SimpleNamespace(of=self)
+        return Event(self, self._cuda)
 
     def wait_event(self, event):
         self._cuda.waits.append((self, event.of))
+        self._cuda.log.append(f"{self.ptr} waits for {event.of.ptr}")
+        event.finish()
 
     def begin_capture(self):
         assert self.ptr != 0, "cannot capture on the default stream"
@@ -99,6 +110,23 @@ class Stream:
             self._cuda.captured = (set(), [])
             raise RuntimeError("cudaErrorStreamCaptureInvalidated")
         return self._cuda.graph(noted)
+
+
+class Event:
+    """How far a stream had come."""
+
+    def __init__(self, stream, cuda):
+        self.of, self._issued, self._cuda = stream, len(stream.issued), cuda
+
+    def synchronize(self):
+        self._cuda.log.append(f"the host waits for {self.of.ptr}")
+        self.finish()
+
+    def finish(self):
+        while self.of.done < self._issued:
+            self.of.issued[self.of.done]()
+            self.of.issued[self.of.done] = None
+            self.of.done += 1
 
 
 class Graph:
@@ -133,13 +161,13 @@ class CuPyOnCPU:
         self.log, self.waits, self.streams, self.graphs = [], [], [], []
         self.broken, self.captured, self.captures = False, (set(), []), 0
         self.current = [Stream(self)]
-        self.pool = Pool()
+        self.pool, self.pinned = Pool(), []
         self.allocators = [self.pool.malloc]
         self.ndarray = type("DeviceArray", (DeviceArray,), {"cuda": self})
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: Stream(self, non_blocking), Memory=Memory, MemoryPool=OwnPool,
             get_current_stream=lambda: self.current[-1], using_allocator=self.using_allocator,
-            set_allocator=not_ours,
+            set_allocator=not_ours, alloc_pinned_memory=self.alloc_pinned_memory,
         )  # fmt: skip
 
     def __getattr__(self, name):
@@ -155,6 +183,11 @@ class CuPyOnCPU:
 
     def get_default_memory_pool(self):
         return self.pool
+
+    def alloc_pinned_memory(self, size):
+        memory = bytearray(size)
+        self.pinned.append(np.frombuffer(memory, np.int8))
+        return memory
 
     def asnumpy(self, array):
         self.refuse_capture("a copy to the host")
@@ -298,6 +331,13 @@ class Namespace:
     def zeros(self, shape, dtype=None):
         made = self._cupy.empty(shape, dtype)
         made.fill(0)
+        return made
+
+    def arange(self, *given, dtype=None, device=None):
+        numbers = np.arange(*given, dtype=dtype)
+        made = self._cupy.empty(numbers.shape, numbers.dtype)
+        target = plain(made)
+        self._cupy.launch("arange", lambda: np.copyto(target, numbers), [target])
         return made
 
     def __getattr__(self, name):

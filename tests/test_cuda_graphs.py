@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gpunet.backends.cupy import graphs as recordings
 from gpunet.backends.cupy import layers as layers_of_cupy
+from gpunet.backends.cupy.feeding import PinnedFeed
 from gpunet.backends.cupy.graphs import Graphs
 from gpunet.backends.cupy.layers import LayerPrimitives
 from gpunet.backends.cupy.products import Capturable, Products, precision
@@ -72,6 +73,9 @@ class StandIn(NumPyBackend):
 
     def to_host(self, array):
         return self.cupy.asnumpy(array)
+
+    def feed(self, arrays, most):
+        return PinnedFeed(self.cupy, arrays, most, self)
 
     def scales_losses(self, dtype):
         return dtype == "float32" and precision() == "float16"
@@ -415,18 +419,64 @@ def test_an_epochs_own_numbers_reach_a_graph_recorded_before():
     assert len(set(costs)) == 6
 
 
-def test_another_number_in_the_data_is_recorded_anew():
+LAMBDAS = 0.1, 0.1, 0.7, 0.3, 0.0
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "reference"])
+@pytest.mark.parametrize("name", ["adam", "sample weights", "clipped", "dropout"])
+def test_another_lambda_reaches_the_graphs_that_there_are(launch, name, kernels, dtype):
+    """λ/m is rounded once, as single launches have it: 0.1 and 0.7 aren't float32's."""
+    thetas = []
+    for graphs in (True, False):
+        backend = StandIn(graphs, launch=launch if kernels else None)
+        epochs, state = RUNS[name].begin(backend, dtype)
+        for l2 in LAMBDAS:
+            epochs._data = (*epochs._data[:3], l2)
+            epochs.run(state, rate)
+        thetas.append(backend.to_host(state.theta))
+        assert len(backend.cupy.graphs) == (2 if graphs else 0)
+    np.testing.assert_array_equal(*thetas)
+
+
+def test_a_lambda_that_changes_captures_nothing():
+    backend = StandIn()
+    epochs, state = Run().begin(backend)
+    epochs.run(state, rate)
+    epochs.run(state, rate)
+    graphs = list(backend.cupy.graphs)
+    for l2 in LAMBDAS:
+        epochs._data = (*epochs._data[:3], l2)
+        backend.cupy.log.clear()
+        epochs.run(state, rate)
+        assert backend.cupy.log.count("graph") == 4
+    assert backend.cupy.graphs == graphs
+    assert backend.cupy.captures == 2
+
+
+def test_other_arrays_are_recorded_anew_and_so_is_a_lambda_that_comes_or_goes():
     backend = StandIn()
     epochs, state = Run(n=48).begin(backend)
     run, data = epochs._run, epochs._data
-    for l2, graphs in ((0.1, 1), (0.1, 1), (0.2, 2)):
-        epochs._data = (*data[:3], l2)
+    others = data[0].copy().view(type(data[0]))
+    for count, changed in enumerate((data, (others, *data[1:]), (others, *data[1:3], None)), 1):
+        epochs._data = changed
         epochs.run(state, rate)
-        assert len(backend.cupy.graphs) == graphs
-    epochs._data = (data[0].copy().view(type(data[0])), *data[1:])
-    epochs.run(state, rate)
-    assert len(backend.cupy.graphs) == 3
+        assert len(backend.cupy.graphs) == count
     assert epochs._run is run
+
+
+def test_a_stacks_common_lambda_is_each_networks():
+    thetas = []
+    for graphs in (True, False):
+        backend = StandIn(graphs)
+        with backend.active():
+            stack = stack_of(backend, RULES, (0.1, 0.1, 0.1))
+            for l2 in LAMBDAS:
+                stack._l2 = l2
+                stack.run()
+            thetas.append(backend.to_host(stack.theta))
+        assert len(backend.cupy.graphs) == (2 if graphs else 0)
+    np.testing.assert_array_equal(*thetas)
 
 
 def test_two_runs_may_share_a_program():

@@ -406,9 +406,26 @@ class TestTheOtherWay:
         np.testing.assert_array_equal(theta, Run().trained(graphs.StandIn(graphs=False))[0])
 
 
+def test_another_lambda_needs_no_other_kernel(build, dtype):
+    thetas = []
+    for backend in (StandIn(build), graphs.StandIn(graphs=False)):
+        epochs, state = Run(n=37).begin(backend, dtype)
+        for l2 in (0.1, 0.7, 0.3):
+            epochs._data = (*epochs._data[:3], l2)
+            epochs.run(state, graphs.rate)
+        thetas.append(backend.to_host(state.theta))
+    np.testing.assert_allclose(*thetas, rtol=1e-11 if dtype == "float64" else 1e-5, atol=1e-6)
+
+
+def test_kernels_serve_every_lambda():
+    sources = {program((10, 16, 3), 32, 5, l2=l2).source for l2 in (0.1, 0.2, 0.0)}
+    assert len(sources) == 1
+    assert sources != {program((10, 16, 3), 32, 5, l2=None).source}
+
+
 def program(sizes, m, networks, chip=H100, dtype="float32", **settings):
     """Return the program for a stack, or for one network."""
-    optimizer = settings.pop("optimizer", graphs.ADAM)
+    optimizer, l2 = settings.pop("optimizer", graphs.ADAM), settings.pop("l2", 0.1)
     layers = (settings.pop("hidden", A.ReLU()),) * (len(sizes) - 2) + (A.Softmax(),)
     architecture = Architecture(sizes, layers, graphs.CROSS_ENTROPY)
     leading, one = ((networks,), (1,)) if networks > 1 else ((), ())
@@ -418,7 +435,7 @@ def program(sizes, m, networks, chip=H100, dtype="float32", **settings):
     batches = np.zeros((15, m), np.int64), *keys, np.zeros((15, *leading, *one), dtype)
     x, y = (np.zeros((64, size), dtype).T for size in (sizes[0], sizes[-1]))
     step = TrainingStep(architecture, optimizer, **settings)
-    return Program(step, (carry, batches, (x, y, None, 0.1)), chip)
+    return Program(step, (carry, batches, (x, y, None, l2)), chip)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_rooms_for_people_import_numpy_at_most(path):
 
 RANK = [
     {"typing", "notices"},
-    {"activations"},
+    {"activations", "streaming"},
     {"losses", "optimizers", "schedules", "initializers", "sparse", "dropout", "loss_scaling"},
     {"primitives"},
     {"network", "scores", "backend"},

@@ -12,7 +12,8 @@ from gpunet.losses import CrossEntropy
 from gpunet.network import Architecture, cost_and_gradient, hypothesis
 from gpunet.optimizers import KNOWN, LBFGS, Adam
 from gpunet.primitives import Primitives
-from gpunet.sparse import SparseColumns, copied_rows
+from gpunet.sparse import SparseColumns
+from gpunet.streaming import copied_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -10,6 +10,8 @@ import contextlib
 import ctypes
 import importlib
 import importlib.metadata
+import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,7 +24,11 @@ from gpunet.backend import (
     Step,
     get_backend,
 )
+from gpunet.streaming import VARIABLE as RESIDENT
+from gpunet.streaming import Feed
+from gpunet.typing import HostArray
 
+from .feeding import SHARE, PinnedFeed, room
 from .products import precision
 
 _MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
@@ -94,6 +100,16 @@ class CuPyBackend(Backend):
         """
         plain = super().compile(step)
         return self.on_chip.compile(step, lambda: self.graphs.compile(step, self.primitives, plain))
+
+    def holds(self, size: int) -> bool:
+        """Return whether there is room for examples of so many bytes, unless ``GPUNET_RESIDENT`` says so."""
+        if os.environ.get(RESIDENT) in {"0", "1"}:
+            return super().holds(size)
+        return size <= SHARE * room(self._cupy, self._device)
+
+    def feed(self, arrays: Sequence[HostArray], most: int) -> Feed:
+        """Return what copies the next chunk while the last one is computed on."""
+        return PinnedFeed(self._cupy, arrays, most, self)
 
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""

@@ -19,7 +19,7 @@ import numpy as np
 from gpunet.backend import Step
 from gpunet.typing import Array
 
-from ..recording import UnrecordableError
+from ..recording import HostNumber, UnrecordableError
 from .arguments import lanes_of
 from .block_layout import layout
 from .block_recorder import Recorder
@@ -92,7 +92,10 @@ class Program:
         theta_value = Flat(tape, "theta", (parameters,))
         slot_values = tuple(Flat(tape, f"slots_{i}", (parameters,)) for i, _ in enumerate(slots))
         start = theta_value, slot_values, Scalar(tape, "total", late=True)
-        ended = step(Recorder(tape, theta_value), start, *_stand_ins(tape, theta, batches, data))
+        self._real = theta.dtype.type
+        batch, data_values = _stand_ins(tape, theta, batches, data)
+        self._l2 = data_values[3]
+        ended = step(Recorder(tape, theta_value), start, batch, data_values)
         if ended[0] is not theta_value or ended[1] != slot_values:
             raise UnrecordableError("parameters that move")
         tape.note("after", f"total = {ended[2].code};")
@@ -121,6 +124,9 @@ class Program:
             for each in self._tape.given
             for part in (leaves[each.leaf], *_steps(leaves[each.leaf]))
         ]
+        if isinstance(self._l2, HostNumber):
+            self._l2.become(data[3])
+        given += [self._real(number.value) for number, _ in self._tape.numbers]
         threads, lanes = self.layout.threads, self.layout.lanes
         grid, block = (self._networks, 1), (threads // lanes, lanes)
         steps, at_once = batches[0].shape[0], max(1, int(self.at_once / self.microseconds))
@@ -140,6 +146,7 @@ class Program:
         for each in tape.given:
             given.append(f"const {each.kind} *{each.name}")
             given += [f"Long {each.name}_{axis}" for axis, _ in enumerate(each.axes)]
+        given += [f"Real {name}" for _, name in tape.numbers]
         places = [
             f"Real *const {name} = shared + THREADS + {i * parameters};"
             for i, name in enumerate(on_chip)
@@ -228,6 +235,7 @@ def _stand_ins(tape: Tape, theta: Array, batches: Any, data: Any) -> tuple[Any, 
         weights = hand(weights, *leading[: weights.ndim - 1], "example")
     if l2 is None or isinstance(l2, float | int):
         next(numbers)
+        l2 = None if l2 is None else HostNumber(l2, tape.hand_number)
     else:
         l2 = number(l2, *leading[: l2.ndim])
     own_settings: dict[str, Any] = {}

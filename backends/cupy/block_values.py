@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from gpunet.typing import Array
 
-from ..recording import UnrecordableError
+from ..recording import HostNumber, UnrecordableError
 
 
 class Value:
@@ -249,7 +249,9 @@ class Tape:
         Lines of the program, or functions of `Layout` that return one: what to do "before" a minibatch, with each part
         of its "columns", and "after" it.
     given : list of Given
-        What it is handed, in order.
+        Arrays that it is handed, in order.
+    numbers : list of (HostNumber, str)
+        Numbers that it is handed after these, and what the program calls them.
     examples : Given
         Of these the examples' numbers, by step and column.
     buffers : list of (str, int)
@@ -268,6 +270,7 @@ class Tape:
             "after": [],
         }
         self.given: list[Given] = []
+        self.numbers: list[tuple[HostNumber, str]] = []
         self.examples: Given
         self.buffers: list[tuple[str, int]] = []
         self.rows = self.multiplications = self.largest = 0
@@ -297,6 +300,11 @@ class Tape:
         found = Given(self.name("given"), leaf, tuple(axes), own, kind)
         self.given.append(found)
         return found
+
+    def hand_number(self, number: HostNumber) -> Scalar:
+        """Return what stands for a number that the program is handed."""
+        self.numbers.append((number, self.name("number")))
+        return Scalar(self, self.numbers[-1][1])
 
     def columns(self, rows: int, m: int) -> Columns:
         """Return a matrix that there is room for on the chip."""

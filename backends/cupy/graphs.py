@@ -2,8 +2,9 @@
 
 To start a kernel from Python takes longer than a small one runs. A graph of them is started at once. All that changes
 from step to step it reads on the device: the epoch's examples, keys and rates, of which a counter there says whose turn
-it is. So one graph serves every step and every epoch of the same shapes. Between two graphs the device waits for some
-microseconds, as long as a small network's step takes, so that a long run of them gets a graph of several steps besides.
+it is. Numbers that the data brings along, λ, lie there as well. So one graph serves every step and every epoch of the
+same shapes. Between two graphs the device waits for some microseconds, as long as a small network's step takes, so that
+a long run of them gets a graph of several steps besides.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gpunet.backend import Epoch, Step
 from gpunet.primitives import Primitives
 from gpunet.typing import Array
 
+from ..recording import HostNumber
 from .layers import LayerPrimitives
 
 VARIABLE = "GPUNET_GRAPHS"
@@ -71,16 +73,20 @@ class Graphs:
             carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
         ) -> Any:
             nonlocal short
-            key = tuple((array.shape, array.dtype) for array in _leaves((carry, batches)))
+            steps = batches[0].shape[0]
+            key = (
+                *((array.shape, array.dtype) for array in _leaves(carry)),
+                *((part.shape[1:], part.dtype) for part in batches),
+            )
             try:
                 if not short:
                     recording = known.get(key)
-                    if recording is None or not recording.is_of(data):
+                    if recording is None or not recording.is_of(data, steps):
                         if len(known) > 1:  # of a stack that has since lost members
                             known.clear()
                         arguments = (carry, batches, data)
                         recording = known[key] = Recording(self, step, primitives, arguments)
-                    return recording.run(carry, batches, stop)
+                    return recording.run(carry, batches, data, stop)
             except MemoryError as error:
                 known.clear()
                 short = True
@@ -110,13 +116,16 @@ class Recording:
     ) -> None:
         cupy, self._xp, self._primitives = graphs.cupy, primitives.xp, primitives
         self._graphs, self._step = graphs, partial(step, primitives)
-        carry, batches, self._data = arguments
+        carry, batches, data = arguments
         self._pool = cupy.cuda.MemoryPool(_allocator(cupy))  # what is freed in it stays the graph's
         self._pool.set_limit(size=0)  # or it would free, to keep to a limit, what a graph points at
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._carry, self._batches = self._like(carry), self._like(batches)
         self._row = tuple(self._xp.empty(part.shape[1:], dtype=part.dtype) for part in batches)
         self._at = self._xp.zeros((), dtype=self._xp.int64)
+        self._given = data
+        self._numbers: list[HostNumber] = []  # of the data
+        self._data = self._seen(data)
         graphs.recordings.add(self)
         self.graph: Any = None
         self._ready, self._capturable = False, True
@@ -129,23 +138,54 @@ class Recording:
             return tuple(self._like(part) for part in tree)
         return self._xp.empty(tree.shape, dtype=tree.dtype)
 
-    def is_of(self, data: Any) -> bool:
-        """Return whether these are the very data that were recorded."""
-        mine, theirs = _leaves(self._data), _leaves(data)
-        return len(mine) == len(theirs) and all(
-            a is b or (isinstance(a, float | int) and a == b)
+    def _seen(self, data: Any) -> Any:
+        """Return data as the step sees it: with numbers of the host that may change."""
+        if isinstance(data, dict):
+            return {name: self._seen(part) for name, part in data.items()}
+        if isinstance(data, tuple):
+            return tuple(self._seen(part) for part in data)
+        if not isinstance(data, float | int):
+            return data
+        xp, theta = self._xp, self._carry[0]
+
+        def place(number: HostNumber) -> Array:
+            each = xp.empty(theta.shape[:-1], dtype=theta.dtype)  # as numbers of each network's own
+            each.fill(number.value)
+            return each
+
+        self._numbers.append(HostNumber(data, place))
+        return self._numbers[-1]
+
+    def is_of(self, data: Any, steps: int) -> bool:
+        """Return whether these are the very arrays that were recorded, and no more steps; numbers may be others."""
+        mine, theirs = _leaves(self._given), _leaves(data)
+        fits = steps <= self._batches[0].shape[0] and len(mine) == len(theirs)
+        return fits and all(
+            a is b or (isinstance(a, float | int) and isinstance(b, float | int))
             for a, b in zip(mine, theirs, strict=True)
         )
 
-    def run(self, carry: Any, batches: tuple[Array, ...], stop: Callable[[], bool]) -> Any:
+    def run(
+        self, carry: Any, batches: tuple[Array, ...], data: Any, stop: Callable[[], bool]
+    ) -> Any:
         """Take an epoch's steps from ``carry``, in whose place the result goes."""
-        _copy((carry, batches), (self._carry, self._batches))
-        self._at.fill(0)
         left = batches[0].shape[0]
+        _copy((carry, batches), (self._carry, tuple(part[:left] for part in self._batches)))
+        self._renew([leaf for leaf in _leaves(data) if isinstance(leaf, float | int)])
+        self._at.fill(0)
         while left and not stop():
             left -= self._take(left)
         _copy(self._carry, carry)
         return carry
+
+    def _renew(self, values: list[float]) -> None:
+        """Put the data's numbers where the step reads them, if they are others than before."""
+        if values == [number.value for number in self._numbers]:
+            return
+        for number, value in zip(self._numbers, values, strict=True):
+            number.become(value)
+            for placed in number.placed():
+                placed.here.fill(placed.value)
 
     def _body(self) -> None:
         """Take the step that the counter says; its result goes where the next one looks for it."""

@@ -15,7 +15,7 @@ from gpunet.activations import Activation, Identity
 from gpunet.losses import Loss
 from gpunet.network import Architecture
 from gpunet.primitives import Hidden
-from gpunet.sparse import SparseColumns
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array
 
 from .arguments import NULL, ZERO, apart, blocks_of, ints, network_step, plain, settings_of, strided
@@ -49,7 +49,7 @@ class LayerPrimitives(CuPyPrimitives):
 
     def minibatch(self, x: Array, y: Array, examples: Array) -> tuple[Array, Array]:
         """Return the chosen columns of x and y, from one kernel."""
-        if isinstance(x, SparseColumns) or not self._gathers(x, y, examples):
+        if isinstance(x, HostColumns) or not self._gathers(x, y, examples):
             return super().minibatch(x, y, examples)
         d, outputs = x.shape[0], y.shape[0]
         rows = self.xp.empty((*examples.shape, d), dtype=x.dtype)
@@ -132,7 +132,7 @@ class LayerPrimitives(CuPyPrimitives):
         self, architecture: Architecture, l: int, delta: Array, a: Array
     ) -> tuple[Array, Array]:
         """Return δ aᵀ and Σ_i δ_i, of a small layer from one kernel."""
-        if isinstance(a, SparseColumns) or self._back(architecture, l, delta, a, None) is None:
+        if isinstance(a, HostColumns) or self._back(architecture, l, delta, a, None) is None:
             return super().layer_gradient(architecture, l, delta, a)
         return self._gradient(architecture, delta)[1][l]
 
@@ -185,7 +185,7 @@ class LayerPrimitives(CuPyPrimitives):
         leading, networks, (rows, inputs, m), where
             ``where`` are the distances: from one network's Θ to the next one's, and those of a.
         """
-        if isinstance(a, SparseColumns) or not plain(views=(Theta, a)):
+        if isinstance(a, HostColumns) or not plain(views=(Theta, a)):
             return None
         leading, (rows, inputs), m = Theta.shape[:-2], Theta.shape[-2:], a.shape[-1]
         networks = math.prod(leading)

@@ -60,7 +60,8 @@ class OnChip:
 
         def epoch(carry: Any, batches: Any, data: Any, stop: Callable[[], bool]) -> Any:
             nonlocal other
-            key = _described((carry, batches, data))
+            rows = [(type(part), part.shape[1:], part.strides, part.dtype) for part in batches]
+            key = _described((carry, data)), *rows
             if key not in known:
                 if len(known) > 1:  # of a stack that has since lost members
                     known.clear()
@@ -134,11 +135,11 @@ def on_device(cupy: Any, device: Any) -> OnChip:
 
 
 def _described(tree: Any) -> Any:
-    """Return what a program depends on: the arrays' shapes, strides and dtypes, the host's own numbers."""
+    """Return what a program depends on: the arrays' shapes, strides and dtypes, and where there are numbers."""
     if isinstance(tree, dict):
         return tuple((name, _described(part)) for name, part in tree.items())
     if isinstance(tree, tuple):
         return tuple(map(_described, tree))
     if tree is None or isinstance(tree, float | int):
-        return tree
+        return type(tree)
     return type(tree), *(getattr(tree, name, None) for name in ("shape", "strides", "dtype"))

@@ -33,8 +33,8 @@ from gpunet.losses import Loss
 from gpunet.memory import explained, predicted, step_too_large
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
-from gpunet.sparse import copied_rows
 from gpunet.step import Data
+from gpunet.streaming import copied_rows
 from gpunet.typing import Array, HostArray, Namespace
 
 Read = Callable[[Namespace, Array, Array], Array]
@@ -188,7 +188,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         weights = place.weights(sample_weight, X)
         with place.backend.active():
             y = self._encode(place, y, incremental=incremental)
-            x, y, weights = place.columns(X), place.columns(y), place.vector(weights)
+            x, y, weights = place.columns(X), place.targets(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
             with self._named_where_too_large(place, x.shape[-1]):
                 theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)

@@ -21,6 +21,8 @@ from sklearn.utils.validation import (
 from gpunet.backend import Backend, backend_of, dtype_name, get_backend
 from gpunet.memory import explained, mebibytes
 from gpunet.sparse import is_sparse
+from gpunet.streaming import VARIABLE as RESIDENT
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array, HostArray
 
 
@@ -245,17 +247,28 @@ class Placement:
             )
 
     def columns(self, rows: Any) -> Array:
-        """Return rows (n, d) as columns (d, n) on the device; a sparse X stays sparse."""
+        """Return X (n, d) as columns (d, n): on the device, or on the host where it is sparse or there is no room."""
         if is_sparse(rows):
             self.sparse = True
             return self.backend.sparse_columns(rows, self.dtype)
+        if self.host and not self.backend.holds(self._bytes(rows)):
+            return HostColumns(rows, self.backend, self.dtype)
+        return self.targets(rows)
+
+    def _bytes(self, rows: Any) -> int:
+        """Return how large rows are on the device."""
+        width = int(self.dtype.removeprefix("float")) // 8
+        return width * math.prod(map(int, rows.shape))
+
+    def targets(self, rows: Any) -> Array:
+        """Return rows (n, K) as columns (K, n) on the device."""
 
         def too_large() -> str:
-            size = math.prod(rows.shape) * int(self.dtype.removeprefix("float")) / 8
+            size = self._bytes(rows)
             return (
-                f"Data of the shape {tuple(rows.shape)} in {self.dtype} is {mebibytes(size)}, for which there is no "
-                f"room in the memory of {self.backend.spec}. Give a part of it at a time (`partial_fit`), "
-                "dtype='float32', or compute where there is more memory (backend='numpy')."
+                f"Data of the shape {tuple(rows.shape)} in {self.dtype} is {mebibytes(size)}: there is no room for "
+                f"it in the memory of {self.backend.spec}. Let X stay on the host ({RESIDENT}=0), give a part of it "
+                "at a time (`partial_fit`), use dtype='float32' or, where there is more memory, backend='numpy'."
             )
 
         with explained(self.backend, too_large):

@@ -17,6 +17,7 @@ from gpunet.memory import step_bytes, step_too_large
 from gpunet.optimizers import Optimizer
 from gpunet.sparse import is_sparse
 from gpunet.stacks import Member
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array, HostArray
 
 _FITTED = ("n_features_in_", "feature_names_in_")
@@ -183,7 +184,9 @@ class Preparation:
         self._splits.clear()
 
     def __call__(self, job: Any) -> Prepared | None:
-        """Return an estimator ready for a stack, or None where its data isn't for one (sparse data).
+        """Return an estimator ready for a stack, or None where its data isn't for one.
+
+        Sparse data isn't, and neither is what stays on the host.
 
         Parameters
         ----------
@@ -201,6 +204,8 @@ class Preparation:
         mine = estimator.random_state
         before = mine.get_state() if isinstance(mine, np.random.RandomState) else None
         place, x, y_given, sample_weight = self._data(job)
+        if isinstance(x, HostColumns):
+            return None
         with place.backend.active():
             rows = self._rows(job, x.shape[-1])
             y = self._encoded(job, place, y_given, rows)
@@ -342,7 +347,7 @@ class Preparation:
         learned = self._learned[key]
         estimator.__dict__.update({name: learned[name] for name in _LEARNED if name in learned})
         if learned["key"] not in self._targets:
-            self._targets[learned["key"]] = place.columns(estimator._targets(place, y))
+            self._targets[learned["key"]] = place.targets(estimator._targets(place, y))
         return self._targets[learned["key"]]
 
     def _weigh(

@@ -17,6 +17,7 @@ from gpunet.network import Architecture
 from gpunet.primitives import example_share, mean_cost
 from gpunet.scores import score
 from gpunet.step import Data
+from gpunet.streaming import HostColumns
 from gpunet.typing import Array
 
 
@@ -61,7 +62,8 @@ class Validation:
         if estimator.scoring is not None:
             given = tuple(_rows(place, part, held_rows) for part in given)
         w_held = None if weights is None else gather(weights, held)
-        return backend.asarray(train_rows), cls(gather(x, held), gather(y, held), w_held, given)
+        x_held = x.chosen(held) if isinstance(x, HostColumns) else gather(x, held)
+        return backend.asarray(train_rows), cls(x_held, gather(y, held), w_held, given)
 
     @classmethod
     def of(cls, estimator: Any, place: Placement, X: Any, y: Any, n_outputs: int) -> Validation:
@@ -76,7 +78,7 @@ class Validation:
             there, missing = ("y_val", "X_val") if X is None else ("X_val", "y_val")
             raise ValueError(f"{there} was given without {missing}: give both, or neither.")
         X_checked, targets = place.validate_more(estimator, X, y, "X_val", "y_val")
-        targets = place.columns(estimator._encode_more(place, targets, "y_val"))
+        targets = place.targets(estimator._encode_more(place, targets, "y_val"))
         if targets.shape[0] != n_outputs:
             raise ValueError(
                 f"y_val has {targets.shape[0]} outputs, but y has {n_outputs}: give the same columns."

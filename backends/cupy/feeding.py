@@ -1,0 +1,77 @@
+"""Examples larger than the device's memory: the next chunk is copied while the last one is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunet.streaming import Feed
+from gpunet.typing import Array, HostArray
+
+SHARE = 0.7
+"""How much of the free memory examples may take: the rest is for targets, parameters, and what a step computes."""
+
+
+def room(cupy: Any, device: Any) -> int:
+    """Return how many bytes of a device are free, those that CuPy's pool keeps for arrays to come among them."""
+    with device:
+        pool = cupy.get_default_memory_pool()
+        free = int(device.mem_info[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())
+        return min(free, limit - int(pool.used_bytes())) if limit else free
+
+
+class PinnedFeed(Feed):
+    """Brings rows through two buffers in the host's pinned memory and one on the device, on a stream of its own.
+
+    The host gathers rows into one buffer while the other one is on its way, and the chunk that is computed on is copied
+    from the device's buffer, much faster than over a bus. So its arrays are always the same, as CUDA graphs need them.
+
+    Parameters
+    ----------
+    cupy : module
+    arrays : sequence of NumPy array of shape (n, ...)
+    most : int
+        How many rows a chunk may have.
+    backend : gpunet.backend.Backend
+    """
+
+    def __init__(self, cupy: Any, arrays: Sequence[HostArray], most: int, backend: Any) -> None:
+        super().__init__(arrays, backend)
+        self._cupy = cupy
+        shapes = [((most, *array.shape[1:]), array.dtype) for array in arrays]
+        self._pinned = [[_pinned(cupy, shape, dtype) for shape, dtype in shapes] for _ in range(2)]
+        self._sent: list[Any] = [None, None]  # when a pinned buffer may be written again
+        self._arriving = [cupy.empty(shape, dtype=dtype) for shape, dtype in shapes]
+        self._chunk = tuple(cupy.empty(shape, dtype=dtype) for shape, dtype in shapes)
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+
+    def __call__(self, orders: Iterable[HostArray]) -> Iterator[tuple[Array, ...]]:
+        """Yield the chunks, without waiting for the device but where it is two of them behind."""
+        here = self._cupy.cuda.get_current_stream()
+        taken = here.record()  # what was computed before in the device's buffer
+        for number, order in enumerate(orders):
+            which, rows = number % 2, slice(order.shape[0])
+            if self._sent[which] is not None:
+                self._sent[which].synchronize()
+            self._copies.wait_event(taken)
+            for array, pinned, arriving in zip(
+                self._arrays, self._pinned[which], self._arriving, strict=True
+            ):
+                np.take(array, order, axis=0, out=pinned[rows], mode="clip")  # else it is buffered
+                arriving[rows].set(pinned[rows], stream=self._copies)
+            self._sent[which] = self._copies.record()
+            here.wait_event(self._sent[which])
+            for arriving, chunk in zip(self._arriving, self._chunk, strict=True):
+                chunk[rows] = arriving[rows]
+            taken = here.record()
+            yield self._chunk
+
+
+def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> HostArray:
+    """Return an array in memory that the device reads by itself, from CuPy's pool of it."""
+    size = math.prod(shape) * dtype.itemsize
+    return np.ndarray(shape, dtype, buffer=cupy.cuda.alloc_pinned_memory(size))

@@ -1,0 +1,183 @@
+"""Examples that stay on the host, where a device's memory doesn't hold them all.
+
+A prediction brings them to the device a part at a time (`HostColumns`), an epoch of training in chunks of some
+minibatches, in the order in which it sees them (`Chunks`). The steps are the same as ever, and so are their numbers:
+the examples' indices are those within a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from types import EllipsisType
+from typing import Any
+
+from array_api_compat import device
+
+from gpunet.typing import Array, HostArray
+
+VARIABLE = "GPUNET_RESIDENT"
+"""0: examples on the host stay there; 1: they are all brought to the device; otherwise: they are where they fit."""
+
+CHUNK = 2**26
+"""Bytes of a chunk, about: a millisecond of a PCI bus, in which many small steps are taken."""
+
+
+class HostColumns:
+    """Rows X (n, d) on the host, seen as columns (d, n) by what takes a part of them at a time.
+
+    Any part of it is an array on the device.
+
+    Parameters
+    ----------
+    rows : NumPy array of shape (n, d)
+    backend : gpunet.backend.Backend
+        Where the parts go.
+    dtype : str
+        What they are.
+    """
+
+    ndim = 2
+
+    def __init__(self, rows: Any, backend: Any, dtype: str) -> None:
+        self._rows, self._backend, self._dtype = rows, backend, dtype
+
+    @property
+    def rows(self) -> Any:
+        """X."""
+        return self._rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d, n)."""
+        n, d = self._rows.shape
+        return d, n
+
+    @property
+    def copied_rows(self) -> int:
+        """How many numbers a part holds for each of its columns."""
+        return self.shape[0]
+
+    @property
+    def parts(self) -> int:
+        """How many parts they are to be brought in, if all are to be seen once."""
+        d, n = self.shape
+        width = int(self._dtype.removeprefix("float")) // 8
+        return max(1, min(n, math.ceil(d * n * width / CHUNK)))
+
+    def gather(self, examples: Array) -> Array:
+        """Return the chosen columns (..., d, m); each network of a stack may choose others."""
+        chosen = self._backend.to_host(examples)
+        return self._dense(self._rows[chosen.reshape(-1)], chosen.shape)
+
+    def chosen(self, examples: Array) -> Any:
+        """Return the chosen columns to keep: as many as they may be, they stay on the host."""
+        return HostColumns(self._rows[self._backend.to_host(examples)], self._backend, self._dtype)
+
+    def __getitem__(self, key: tuple[EllipsisType, slice]) -> Array:
+        """Return a range of columns (d, m)."""
+        return self._part(self._rows[key[1]])
+
+    def _part(self, rows: Any) -> Array:
+        return self._dense(rows, rows.shape[:1])
+
+    def _dense(self, rows: Any, shape: tuple[int, ...]) -> Array:
+        dense = self._backend.asarray(rows.reshape(*shape, rows.shape[-1]), self._dtype)
+        return self._backend.xp.matrix_transpose(dense)
+
+
+def copied_rows(columns: Array) -> int:
+    """Return how many numbers of each column a part of the columns holds: they count in a prediction's memory."""
+    rows: int = columns.shape[-2]
+    return columns.copied_rows if isinstance(columns, HostColumns) else rows
+
+
+class Feed:
+    """Brings rows of host arrays to the device, chunk by chunk.
+
+    A backend may bring the next chunk while the last one is computed on: `gpunet.backend.Backend.feed`.
+
+    Parameters
+    ----------
+    arrays : sequence of NumPy array of shape (n, ...)
+    backend : gpunet.backend.Backend
+    """
+
+    def __init__(self, arrays: Sequence[HostArray], backend: Any) -> None:
+        self._arrays, self._backend = arrays, backend
+
+    def __call__(self, orders: Iterable[HostArray]) -> Iterator[tuple[Array, ...]]:
+        """Yield the rows that each of the orders names, of every array.
+
+        With the next chunk the last one's memory may be overwritten. There may be more rows than were asked for, with
+        anything in them.
+        """
+        for order in orders:
+            yield tuple(self._backend.asarray(array[order]) for array in self._arrays)
+
+
+class Chunks:
+    """The minibatches of epochs whose examples stay on the host.
+
+    Parameters
+    ----------
+    data : tuple
+        x, as `HostColumns`, y (K, n) and weights (n,) or None, on the device, which are read to be brought back with
+        x, and λ.
+    backend : gpunet.backend.Backend
+    batch_size : int
+        Examples a step.
+    rows : integer array of shape (n,), optional
+        The examples to train on; None takes all.
+    """
+
+    def __init__(
+        self, data: tuple[Any, ...], *, backend: Any, batch_size: int, rows: Array | None
+    ) -> None:
+        x, y, weights, self._l2 = data
+        xp, to_host, m = backend.xp, backend.to_host, batch_size
+        if rows is None:
+            rows = xp.arange(x.shape[-1], dtype=xp.int64, device=device(y))
+        self._rows, self._m, self._xp = to_host(rows), m, xp
+        arrays = [x.rows, to_host(xp.matrix_transpose(y))]
+        arrays += [] if weights is None else [to_host(weights)]
+        arrays[0] = arrays[0].astype(arrays[1].dtype, copy=False)
+        full = self._rows.shape[0] // m
+        most = max(1, CHUNK // (m * sum(array[:1].nbytes for array in arrays)))
+        self._together = math.ceil(full / math.ceil(full / most))  # chunks of one size
+        self._local = xp.arange(self._together * m, dtype=xp.int64, device=device(y))
+        self._feed = backend.feed(arrays, self._together * m)
+        self._seen: tuple[tuple[Array, ...], tuple[Any, ...]] = (), ()
+
+    def epoch(
+        self, order: HostArray | None, rates: tuple[Array, ...]
+    ) -> Iterator[tuple[tuple[Array, ...], tuple[Any, ...]]]:
+        """Yield an epoch's minibatches and the data that their indices are of, chunk by chunk.
+
+        Parameters
+        ----------
+        order : NumPy array of int, shape (n,), optional
+            In which the rows are seen; None is one after the other.
+        rates : tuple of array of shape (steps, ...)
+            What else a step takes.
+        """
+        rows, m = self._rows if order is None else self._rows[order], self._m
+        n, size = rows.shape[0], self._together * m
+        full = n - n % m
+        cuts = [(start, min(start + size, full)) for start in range(0, full, size)]
+        cuts += [(full, n)] if full < n else []
+        feed = self._feed(rows[start:stop] for start, stop in cuts)
+        for (start, stop), arrays in zip(cuts, feed, strict=True):
+            steps = slice(start // m, math.ceil(stop / m))
+            shape = (steps.stop - steps.start, min(m, stop - start))
+            examples = self._xp.reshape(self._local[: stop - start], shape)
+            yield (examples, *(rate[steps, ...] for rate in rates)), self._columns(arrays)
+
+    def _columns(self, arrays: tuple[Array, ...]) -> tuple[Any, ...]:
+        """Return the data of a chunk: the very same where the arrays are."""
+        if arrays is not self._seen[0]:
+            x, y, *weights = arrays
+            transpose = self._xp.matrix_transpose
+            data = transpose(x), transpose(y), weights[0] if weights else None, self._l2
+            self._seen = arrays, data
+        return self._seen[1]

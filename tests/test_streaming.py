@@ -1,0 +1,430 @@
+"""Examples that stay on the host: the same numbers as of those on the device, and in what order they come there."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gpunet.backends.cupy import CuPyBackend
+from gpunet.backends.cupy.feeding import SHARE, PinnedFeed, room
+
+from gpunet import GridSearchCV, MLPClassifier, MLPRegressor, Network, activations, streaming
+from gpunet.backend import Backend, get_backend
+from gpunet.network import Architecture
+from gpunet.optimizers import Adam
+from gpunet.sparse import SparseColumns
+from gpunet.streaming import Chunks, Feed, HostColumns
+from gpunet.training import Epochs, TrainingState
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+N, D, M = 53, 6, 5
+RANDOM = np.random.RandomState(0)
+X = RANDOM.normal(size=(N, D))
+Y = (X @ RANDOM.normal(size=(D, 3))).argmax(axis=1)
+WEIGHTS = np.linspace(0.0, 2.0, N)
+
+
+def module_beside(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+graphs = module_beside("test_cuda_graphs")
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Chunks of two minibatches or three; return the numbers of examples that come, once the host keeps them."""
+    seen = []
+    monkeypatch.setattr(streaming, "CHUNK", 3 * M * 8 * (D + 3))
+    for kind in (Feed, PinnedFeed):
+
+        def noted(self, orders, called=kind.__call__):
+            def told():
+                for order in orders:
+                    seen.append(order.shape[0])
+                    yield order
+
+            return called(self, told())
+
+        monkeypatch.setattr(kind, "__call__", noted)
+    return seen
+
+
+def stay(monkeypatch):
+    monkeypatch.setenv("GPUNET_RESIDENT", "0")
+
+
+FITS = {
+    "adam": {},
+    "full batches only": {"n": 50},
+    "fewer than a chunk": {"n": 8},
+    "fewer than a batch": {"n": 3, "batch_size": 3},
+    "sample weights": {"weighted": True},
+    "dropout": {"dropout": 0.3},
+    "clipped": {"clip_norm": 0.1},
+    "in order": {"shuffle": False},
+    "momentum": {"solver": "sgd", "learning_rate": "invscaling"},
+    "validated": {"early_stopping": True, "n_iter_no_change": 9},
+    "float32": {"dtype": "float32"},
+    "scores": {"track_scores": True},
+}
+
+
+@pytest.mark.parametrize("settings", FITS.values(), ids=FITS)
+def test_an_estimator_is_the_same(backend, settings, chunks, monkeypatch):
+    settings = {"n": N, "batch_size": M, "max_iter": 3, "random_state": 0, **settings}
+    n, weighted = settings.pop("n"), settings.pop("weighted", False)
+    given = (X[:n], Y[:n], WEIGHTS[:n] if weighted else None)
+    networks = []
+    for way in (lambda _: None, stay):
+        way(monkeypatch)
+        networks.append(MLPClassifier((7,), backend=backend.spec, **settings).fit(*given))
+        assert bool(chunks) == (way is stay)
+    atol = 1e-6 if "dtype" in settings else 1e-12
+    for mine, theirs in zip(networks[0].coefs_, networks[1].coefs_, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=atol)
+    for name in ("loss_curve_", "validation_scores_"):
+        mine, theirs = (getattr(network, name) or [] for network in networks)
+        np.testing.assert_allclose(mine, theirs, rtol=atol)
+    for history in zip(*(network.history_ for network in networks), strict=True):
+        mine, theirs = (record.get("score", 0.0) for record in history)
+        assert mine == theirs
+    here, there = (network.predict_proba(X) for network in networks)
+    np.testing.assert_allclose(here, there, atol=10 * atol)
+
+
+def test_chunks_are_of_one_size_and_hold_whole_minibatches(on_numpy, chunks, monkeypatch):
+    stay(monkeypatch)
+    MLPClassifier((7,), batch_size=M, max_iter=2).fit(X, Y)
+    assert chunks == 2 * [15, 15, 15, 5, 3]
+    chunks.clear()
+    MLPClassifier((7,), batch_size=N, max_iter=1).fit(X, Y)
+    assert chunks == [N]  # a minibatch is not divided
+
+
+def test_nothing_of_it_happens_to_examples_that_fit(backend, monkeypatch):
+    for kind in (HostColumns, Chunks, Feed):
+        monkeypatch.setattr(kind, "__init__", lambda *_, **__: pytest.fail("streamed"))
+    MLPClassifier((7,), max_iter=1, backend=backend.spec).fit(X, Y).predict(X)
+    Network([D, 3], output="softmax", backend=backend.spec).fit(X, Y, epochs=1).predict(X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_regression_with_validation_data_of_ones_own(backend, solver, chunks, monkeypatch):
+    networks = []
+    given = {"X_val": X[:9], "y_val": X[:9, :2]} if solver == "adam" else {}
+    for way in (lambda _: None, stay):
+        way(monkeypatch)
+        network = MLPRegressor(
+            hidden_layer_sizes=(7,), solver=solver, max_iter=3, backend=backend.spec, random_state=0,
+            early_stopping=bool(given), batch_size=M,
+        )  # fmt: skip
+        networks.append(network.fit(X, X[:, :2], **given))
+    for mine, theirs in zip(networks[0].coefs_, networks[1].coefs_, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9)
+    assert bool(chunks) == (solver == "adam")
+
+
+def test_partial_fit_goes_on(backend, chunks, monkeypatch):
+    networks = []
+    for way in (lambda _: None, stay):
+        way(monkeypatch)
+        network = MLPClassifier((7,), batch_size=M, backend=backend.spec, random_state=0)
+        for rows in (slice(0, 20), slice(20, N)):
+            network.partial_fit(X[rows], Y[rows], classes=[0, 1, 2])
+        networks.append(network)
+    assert sum(chunks) == N
+    for mine, theirs in zip(networks[0].coefs_, networks[1].coefs_, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("extras", [{}, {"validation": 0.2}, {"validation": (X[:9], Y[:9])}])
+def test_a_network_is_the_same(backend, optimizer, extras, chunks, monkeypatch):
+    found = []
+    for way in (lambda _: None, stay):
+        way(monkeypatch)
+        network = Network([D, 7, 3], output="softmax", seed=0, backend=backend.spec)
+        network.fit(
+            X, Y, epochs=3, batch_size=M, optimizer=optimizer, l2=0.3, sample_weight=WEIGHTS + 1.0,
+            **extras,
+        )  # fmt: skip
+        asked = [network.forward(X), network.predict(X), network.cost(X, Y), network.score(X, Y)]
+        found.append([*network.thetas, *asked, network.history[-1]["score"]])
+        gradient = network.gradient(X, Y)  # takes all of them at once, wherever they are
+        assert gradient[0].shape == (7, D + 1)
+    assert bool(chunks) == (optimizer == "adam")
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-8)
+
+
+def test_what_a_network_refuses_it_refuses_there_too(on_numpy, monkeypatch):
+    stay(monkeypatch)
+    with pytest.raises(ValueError, match="X has 2 columns, but the input layer has s_1 = 6"):
+        Network([D, 3], output="softmax").fit(X[:, :2], Y)
+    with pytest.raises(ValueError, match="contains NaN"):
+        Network([D, 3], output="softmax").predict(np.full_like(X, np.nan))
+
+
+def test_a_search_trains_one_network_after_the_other(on_numpy, chunks, monkeypatch):
+    found = []
+    for way in (lambda _: None, stay):
+        way(monkeypatch)
+        network = MLPClassifier((7,), max_iter=2, batch_size=M, random_state=0)
+        search = GridSearchCV(network, {"alpha": [0.0, 5.0]}, cv=2).fit(X, Y)
+        found.append(search.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(*found)
+    assert chunks
+
+
+def test_columns_are_parts_of_what_is_on_the_host(backend):
+    columns = HostColumns(X, backend, "float32")
+    assert (columns.shape, columns.ndim, streaming.copied_rows(columns)) == ((D, N), 2, D)
+    examples = np.array([[3, 1], [0, 3]])
+    parts = (
+        columns[..., 4:9],
+        columns.gather(backend.asarray(examples)),
+        columns.chosen(backend.asarray(examples[0])),
+    )
+    expected = X[4:9].T, X[examples].swapaxes(-1, -2), X[[3, 1]].T
+    for part, numbers in zip((*parts[:2], parts[2][..., :]), expected, strict=True):
+        assert str(part.dtype).endswith("float32")
+        np.testing.assert_array_equal(backend.to_host(part), numbers.astype(np.float32))
+    assert isinstance(parts[2], HostColumns)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1, 7), (8 * 7 * D, 1), (8 * 3 * D, 3), (10**9, 1)])
+def test_how_many_parts_all_of_them_are(backend, size, parts, monkeypatch):
+    monkeypatch.setattr(streaming, "CHUNK", size)
+    assert HostColumns(X[:7], backend, "float64").parts == parts
+
+
+def test_sparse_examples_go_as_ever(on_numpy, chunks, monkeypatch):
+    from scipy.sparse import csr_array
+
+    stay(monkeypatch)
+    MLPClassifier((7,), max_iter=1).fit(csr_array(X), Y)
+    assert chunks == []
+    assert issubclass(SparseColumns, HostColumns)
+
+
+class TestStopping:
+    def begun(self, backend, **extras):
+        random = np.random.RandomState(1)
+        layers = activations.ReLU(), activations.Softmax()
+        architecture = Architecture((D, 7, 3), layers, graphs.CROSS_ENTROPY)
+        y = backend.asarray(np.eye(3)[Y]).T
+        data = (HostColumns(X, backend, "float64"), y, None, 0.1)
+        epochs = Epochs(
+            architecture, data, backend=backend, optimizer=Adam(), batch_size=M, **extras
+        )
+        theta = backend.asarray(random.normal(size=architecture.n_parameters))
+        return epochs, TrainingState(theta, random)
+
+    def test_no_chunk_comes_for_an_epoch_that_has_ended(self, chunks):
+        epochs, state = self.begun(get_backend("numpy"))
+        answers = iter([False] * 4 + [True])
+        epochs.run(state, lambda step: 0.1, lambda: next(answers))  # and isn't asked again
+        assert chunks == [15, 15]
+        chunks.clear()
+        epochs.run(state, lambda step: 0.1)  # a Ctrl-C that is over
+        assert chunks == [15, 15, 15, 5, 3]
+
+    def test_an_epoch_that_runs_short_of_memory_begins_anew_in_parts(self, chunks, monkeypatch):
+        backend = get_backend("numpy")
+        compiled = type(backend).compile
+
+        def short(self, step):
+            run, calls = compiled(self, step), iter(range(9))
+
+            def epoch(*arguments):
+                if next(calls) == 1:
+                    raise MemoryError
+                return run(*arguments)
+
+            return epoch
+
+        thetas = []
+        for make in (compiled, short):
+            monkeypatch.setattr(type(backend), "compile", make)
+            epochs, state = self.begun(backend)
+            if make is short:
+                with pytest.warns(RuntimeWarning, match="added up from 4 parts"):
+                    epochs.run(state, lambda step: 0.1)
+            else:
+                epochs.run(state, lambda step: 0.1)
+            thetas.append(state.theta)
+        np.testing.assert_allclose(*thetas, rtol=0, atol=1e-12)
+
+    def test_nothing_is_read_back_within_an_epoch(self, chunks):
+        device = get_backend("array_api_strict:device1")
+        with module_beside("test_host_reads").nothing_read():
+            pass
+        epochs, state = self.begun(device, dropout=(0.2,), clip=1.0)
+        with module_beside("test_host_reads").nothing_read():
+            for _ in range(2):
+                cost = epochs.run(state, lambda step: 0.1 / step)
+        assert np.isfinite(device.to_host(cost))
+        assert len(chunks) == 10
+
+
+def host_run(run, backend, dtype, times=3):
+    """Return θ and costs of a run of test_cuda_graphs whose examples stay on the host."""
+    made = Epochs.__init__
+
+    def begin(self, architecture, data, **settings):
+        x = HostColumns(np.asarray(graphs.cupy_on_cpu.plain(data[0])).T, backend, dtype)
+        made(self, architecture, (x, *data[1:]), **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs.Epochs, "__init__", begin)
+        return run.trained(backend, dtype, times)
+
+
+class TestOnCuPy:
+    """With the stand-in, whose copies from the host come as late as may be."""
+
+    RUNS = pytest.mark.parametrize(
+        "name",
+        ["adam", "momentum", "sample weights", "dropout", "clipped", "the lecture's cost",
+         "full batches only", "one batch", "no λ"],
+    )  # fmt: skip
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr(streaming, "CHUNK", 2 * 16 * 8 * (5 + 3 + 1))  # two minibatches
+
+    @RUNS
+    def test_the_numbers_are_those_of_examples_on_the_device(self, name, dtype):
+        run = graphs.RUNS[name]
+        backend = graphs.StandIn()
+        theta, costs = host_run(run, backend, dtype)
+        expected, expected_costs = run.trained(graphs.StandIn(graphs=False), dtype)
+        np.testing.assert_array_equal(theta, expected)
+        np.testing.assert_array_equal(costs, expected_costs)
+        assert len(backend.cupy.graphs) == (
+            2 if run.n % 16 else 1
+        )  # for chunks of any number of steps
+
+    def test_kernels_gather_from_a_chunk(self, launch):
+        run = graphs.RUNS["sample weights"]
+        theta, _ = host_run(run, graphs.StandIn(launch=launch), "float32")
+        expected, _ = run.trained(graphs.StandIn(launch=launch, graphs=False), "float32")
+        np.testing.assert_array_equal(theta, expected)
+
+    def test_a_chunk_is_sent_while_the_last_one_is_trained_on(self):
+        backend = graphs.StandIn()
+        host_run(graphs.RUNS["adam"], backend, "float64", times=3)
+        log, streams = backend.cupy.log, backend.cupy.streams
+        (copies,) = {stream.ptr for stream in streams if stream.issued}
+        sends = [at for at, what in enumerate(log) if what == "send"]
+        assert len(sends) == 3 * 3 * 2  # epochs, chunks (two steps, one, the partial one), x and y
+        firsts = sends[::2]
+        for number, at in enumerate(firsts):
+            # the device's buffer is free, and so is the host's, which the last but one was sent from
+            assert log[at - 1] == f"{copies} waits for 0"
+            assert (log[at - 2] == f"the host waits for {copies}") == (number >= 2)
+            # what is computed next waits for it, and only then takes it over
+            assert log[at + 2 : at + 5] == [f"0 waits for {copies}", "copy", "copy"]
+        replays = [
+            log[a:b].count("graph") for a, b in zip(firsts, [*firsts[1:], None], strict=True)
+        ]
+        assert replays[-3:] == [2, 1, 1]
+
+    def test_a_buffer_that_is_written_too_early_would_be_seen(self, monkeypatch):
+        run = graphs.RUNS["full batches only"]
+        expected, _ = run.trained(graphs.StandIn(graphs=False), "float64")
+        event = graphs.cupy_on_cpu.Event
+        monkeypatch.setattr(event, "synchronize", lambda self: None)
+        monkeypatch.setattr(graphs.cupy_on_cpu.Stream, "wait_event", lambda self, event: None)
+        theta, _ = host_run(run, graphs.StandIn(graphs=False), "float64")
+        assert not np.array_equal(theta, expected)
+
+    def test_nothing_is_kept_when_a_run_is_over(self):
+        backend = graphs.StandIn()
+        pool = backend.cupy.get_default_memory_pool()
+        host_run(graphs.RUNS["adam"], backend, "float64")
+        backend.cupy.graphs.clear()
+        backend.cupy.streams[1:] = []
+        assert pool.used_bytes() == 0
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory):
+    """Return what launches gpunet's kernels on the processor."""
+    if graphs.cuda_on_cpu.COMPILER is None:
+        pytest.skip("there is no C++ compiler to compile the kernels with")
+    folder = tmp_path_factory.mktemp("cuda")
+    return graphs.cuda_on_cpu.OnProcessor(graphs.cuda_on_cpu.compiled(folder))
+
+
+class TestRoom:
+    """What CuPy's backend finds free."""
+
+    def cupy(self, free, pooled=0, limit=0, used=0):
+        pool = SimpleNamespace(
+            free_bytes=lambda: pooled, get_limit=lambda: limit, used_bytes=lambda: used
+        )
+        backend = CuPyBackend.__new__(CuPyBackend)
+        backend._cupy = SimpleNamespace(get_default_memory_pool=lambda: pool)
+        backend._device = type("Device", (), {"mem_info": (free, 10**9)})()
+        type(backend._device).__enter__ = type(backend._device).__exit__ = lambda *_: None
+        return backend
+
+    @pytest.mark.parametrize(
+        ("memory", "expected"),
+        [
+            ({"free": 100}, 100),
+            ({"free": 100, "pooled": 30}, 130),
+            ({"free": 100, "limit": 50, "used": 20}, 30),
+            ({"free": 100, "limit": 500, "used": 20}, 100),
+        ],
+    )
+    def test_is_what_the_device_and_the_pool_have(self, memory, expected):
+        backend = self.cupy(**memory)
+        assert room(backend._cupy, backend._device) == expected
+
+    @pytest.mark.parametrize(
+        ("wish", "size", "holds"),
+        [(None, 70, True), (None, 71, False), ("0", 1, False), ("1", 10**12, True)],
+    )
+    def test_decides_unless_somebody_does(self, wish, size, holds, monkeypatch):
+        if wish is None:
+            monkeypatch.delenv("GPUNET_RESIDENT", raising=False)
+        else:
+            monkeypatch.setenv("GPUNET_RESIDENT", wish)
+        assert SHARE == 0.7
+        assert self.cupy(free=100).holds(size) is holds
+
+
+def test_data_for_which_there_is_no_room_is_told_what_to_do(on_numpy, monkeypatch):
+    def asarray(values, dtype=None):
+        raise MemoryError
+
+    monkeypatch.setattr(get_backend("numpy"), "asarray", asarray)
+    words = "Let X stay on the host (GPUNET_RESIDENT=0)"
+    with pytest.raises(MemoryError, match=re.escape(words)):
+        MLPClassifier((7,)).fit(X, Y)
+
+
+def test_any_backend_may_find_that_there_is_no_room(on_numpy, chunks, monkeypatch):
+    monkeypatch.setattr(type(get_backend("numpy")), "holds", lambda self, size: size < 8 * N * D)
+    MLPClassifier((7,), batch_size=M, max_iter=1).fit(X, Y)
+    assert sum(chunks) == N
+    assert Backend.holds(get_backend("numpy"), 10**15)
+
+
+def test_cupy_has_every_name_that_is_used():
+    """CuPy may be installed where there is no GPU."""
+    cupy = pytest.importorskip("cupy", reason="CuPy isn't installed")
+    assert hasattr(cupy.cuda, "alloc_pinned_memory")
+    assert {"get_limit", "free_bytes", "used_bytes"} <= set(dir(cupy.cuda.MemoryPool))
+    assert hasattr(cupy.cuda.Device, "mem_info")
+    assert hasattr(cupy.cuda.Event, "synchronize")
+    assert hasattr(cupy.ndarray, "set")
