@@ -21,6 +21,7 @@ CONTESTANTS = {
     "torch": "torch_loops:Torch",
     "torch, by hand": "torch_loops:TorchByHand",
     "torch.compile": "torch_loops:TorchCompile",
+    "torch.optim.LBFGS": "torch_loops:TorchLBFGS",
     "JAX, scan": "jax_loops:Scan",
     "JAX, jit of a step": "jax_loops:Step",
     "skorch": "wrappers:Skorch",
@@ -28,8 +29,14 @@ CONTESTANTS = {
     PRODUCTS: "products:Products",
 }
 GPUNET = [name for name in CONTESTANTS if name.startswith("gpunet")]
+ONLY = {"torch.optim.LBFGS": "lbfgs"}
+"""Contestants of one solver."""
+OTHERWISE = ("torch.optim.LBFGS",)
+"""Who takes other steps than all others do, so that the losses needn't agree."""
+ROUGHLY = ("skorch", "thinc")
+"""Who can't add ε and decay just where scikit-learn does, so that losses agree to 4 digits in double precision, too."""
 PEERS = {
-    "gpunet, torch": ("torch", "torch, by hand", "torch.compile"),
+    "gpunet, torch": ("torch", "torch, by hand", "torch.compile", "torch.optim.LBFGS"),
     "gpunet, JAX": ("JAX, scan", "JAX, jit of a step"),
 }
 """Loops written by hand in the library that gpunet runs on."""
@@ -50,6 +57,9 @@ class Contestant:
     X : NumPy array of shape (n, d)
     y : NumPy array of int, shape (n,)
     """
+
+    compiler = None
+    """The module that compiles its first fit, where that isn't imported before."""
 
     def __init__(self, workload, X, y):
         self.workload, self.X, self.y = workload, X, y

@@ -66,6 +66,8 @@ class GpunetNumPy(Estimator):
 class GpunetNumba(GpunetNumPy):
     """The same where numba is installed, too."""
 
+    compiler = "numba"
+
     def fit(self, epochs):
         super().fit(epochs)
         if "numba" not in sys.modules:

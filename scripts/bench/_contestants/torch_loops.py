@@ -16,6 +16,9 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "logistic": nn.Sigmoid}
 class Torch(Contestant):
     """Eager PyTorch."""
 
+    lbfgs = "minimize"
+    """Whose L-BFGS: a function of `torch_lbfgs`, which loads SciPy and is imported for it only."""
+
     def __init__(self, workload, X, y):
         super().__init__(workload, X, y)
         self.X = torch.from_numpy(X)
@@ -24,6 +27,11 @@ class Torch(Contestant):
             self.y = self.y.to(self.X.dtype)
         self.start = [tuple(map(torch.from_numpy, layer)) for layer in initial(workload)]
         self.orders = [torch.from_numpy(order) for order in orders(workload)]
+        if workload.solver == "lbfgs":
+            from _contestants import torch_lbfgs
+
+            torch_lbfgs.use_one_thread()
+            self.minimize = getattr(torch_lbfgs, self.lbfgs)
 
     def cost(self, x, y):
         """Return the mean cross-entropy of a minibatch."""
@@ -61,7 +69,8 @@ class Torch(Contestant):
 
     def fit(self, epochs):
         if self.workload.solver == "lbfgs":
-            return self.fit_lbfgs(epochs)
+            self.begin()
+            return self.minimize(self, epochs)
         self.begin()
         optimizer, step, self.losses = self.optimizer(), 0, []
         for epoch in range(epochs):
@@ -92,34 +101,6 @@ class Torch(Contestant):
         rows = order[batch]
         return self.X.index_select(0, rows), self.y.index_select(0, rows)
 
-    def fit_lbfgs(self, iterations):
-        """Let SciPy's L-BFGS-B do what scikit-learn's does, with torch's cost and gradient."""
-        import scipy.optimize
-
-        self.begin()
-        parameters = list(self.model.parameters())
-        weights = [layer.weight for layer in self.model[::2]]
-
-        def cost_at(theta):
-            nn.utils.vector_to_parameters(torch.from_numpy(theta).to(self.X.dtype), parameters)
-            self.model.zero_grad()
-            cost = self.cost(self.X, self.y)
-            cost = cost + 0.5 * ALPHA / len(self.y) * sum((W * W).sum() for W in weights)
-            cost.backward()
-            gradient = nn.utils.parameters_to_vector([p.grad for p in parameters])
-            return float(cost.detach()), gradient.double().numpy()
-
-        start = nn.utils.parameters_to_vector(parameters).detach().double().numpy()
-        found = scipy.optimize.minimize(
-            cost_at, start, method="L-BFGS-B", jac=True,
-            options={"maxiter": iterations, "maxfun": 15_000, "gtol": 0.0},
-        )  # fmt: skip
-        if found.nit != iterations:
-            raise RuntimeError(f"ended after {found.nit} of {iterations} iterations")
-        with torch.no_grad():
-            best = torch.from_numpy(found.x).to(self.X.dtype)
-            nn.utils.vector_to_parameters(best, parameters)
-
     def parameters(self):
         return [
             (layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy().copy())
@@ -148,6 +129,12 @@ class TorchCompile(Torch):
 
     def cost(self, x, y):
         return self.compiled(x, y)
+
+
+class TorchLBFGS(Torch):
+    """The same with torch's own L-BFGS."""
+
+    lbfgs = "minimize_with_torch"
 
 
 class TorchByHand(Torch):

@@ -164,7 +164,9 @@ def _logistic(z):
 
 W1 = Workload("W1", n=20_000, d=50, hidden=(100,), classes=10, batch=200)
 W2 = Workload("W2", n=20_000, d=784, hidden=(256, 128), classes=10, batch=256)
-W3 = Workload("W3", n=8_192, d=1_024, hidden=(2_048, 2_048), classes=10, batch=1_024)
+W3 = Workload(  # a single epoch takes long enough, but says too little: all of two fits' noise is in it
+    "W3", n=8_192, d=1_024, hidden=(2_048, 2_048), classes=10, batch=1_024, many=4
+)  # fmt: skip
 W4 = Workload(
     "W4", n=400, d=2, hidden=(8,), classes=2, batch=400, activation="tanh",
     solver="gradient_descent", rate=0.5, few=200, many=2_000, checked=(200, 2_000),

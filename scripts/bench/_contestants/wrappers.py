@@ -6,24 +6,23 @@ from _contestants import Contestant, UnsuitedError
 from _contestants.workloads import ALPHA, BETA_1, BETA_2, EPSILON, initial, orders
 
 
-def refuse_all_but_minibatches(workload):
-    """Refuse W4: these libraries are for minibatches."""
-    if workload.solver != "adam" or workload.outputs == 1:
-        raise UnsuitedError("measured on minibatches of several classes only")
-
-
 class Skorch(Contestant):
-    """skorch: a `NeuralNetClassifier` around the same `nn.Sequential` and fused Adam."""
+    """skorch: its classifiers around the same `nn.Sequential` and fused optimizers."""
 
     def __init__(self, workload, X, y):
-        from skorch import NeuralNetClassifier
+        import skorch
+        from torch import nn
         from torch.utils.data import Sampler
 
         from _contestants.torch_loops import Torch
 
-        refuse_all_but_minibatches(workload)
+        if workload.solver == "lbfgs":
+            raise UnsuitedError("steps only")
         super().__init__(workload, X, y)
-        self.net = NeuralNetClassifier
+        self.net, self.criterion = skorch.NeuralNetClassifier, nn.CrossEntropyLoss
+        if workload.outputs == 1:
+            self.net, self.criterion = skorch.NeuralNetBinaryClassifier, nn.BCEWithLogitsLoss
+            self.y = y.astype(workload.dtype)
         self.plain = Torch(workload, X, y)
         drawn = orders(workload)
 
@@ -43,25 +42,36 @@ class Skorch(Contestant):
         self.sampler = Drawn
 
     def fit(self, epochs):
-        from torch import nn, optim
+        from torch import optim
 
+        workload = self.workload
+        how = {"optimizer": optim.SGD}
+        if workload.solver == "adam":
+            how = {
+                "optimizer": optim.Adam,
+                "optimizer__betas": (BETA_1, BETA_2),
+                "optimizer__eps": EPSILON,
+            }
+        if workload.steps > 1:
+            how["iterator_train__sampler"] = self.sampler(None)
         self.plain.begin()  # the module, its parameters the initial ones
         self.fitted = self.net(
             self.plain.model,
-            criterion=nn.CrossEntropyLoss,
-            optimizer=optim.Adam,
-            optimizer__param_groups=[("*.weight", {"weight_decay": ALPHA / self.workload.batch})],
-            optimizer__betas=(BETA_1, BETA_2),
-            optimizer__eps=EPSILON,
+            criterion=self.criterion,
+            optimizer__param_groups=[("*.weight", {"weight_decay": ALPHA / workload.batch})],
             optimizer__fused=True,
-            lr=self.workload.rate,
+            lr=workload.rate,
             max_epochs=epochs,
-            batch_size=self.workload.batch,
-            iterator_train__sampler=self.sampler(None),
+            batch_size=workload.batch,
+            iterator_valid__batch_size=-1,  # predictions in one forward pass, as everyone's
             train_split=None,
             verbose=0,
+            **how,
         ).fit(self.X, self.y)
         self.plain.model = self.fitted.module_
+
+    def predict(self, X):
+        return self.fitted.predict(X)
 
     def parameters(self):
         return self.plain.parameters()
@@ -73,7 +83,8 @@ class Thinc(Contestant):
     def __init__(self, workload, X, y):
         from thinc import api
 
-        refuse_all_but_minibatches(workload)
+        if workload.solver != "adam" or workload.outputs == 1:
+            raise UnsuitedError("measured on minibatches of several classes only")
         if workload.dtype != "float32":
             raise UnsuitedError("computes in float32 only")
         super().__init__(workload, X, y)
@@ -91,7 +102,7 @@ class Thinc(Contestant):
             layer.set_param("b", b.copy())
         optimizer = api.Adam(
             workload.rate, beta1=BETA_1, beta2=BETA_2, eps=EPSILON,
-            L2=ALPHA / workload.batch, L2_is_weight_decay=False, grad_clip=0.0,
+            L2=ALPHA / workload.batch, L2_is_weight_decay=False, grad_clip=0.0, use_averages=False,
         )  # fmt: skip
         cost = api.CategoricalCrossentropy(normalize=True)
         for epoch in range(epochs):
@@ -101,6 +112,9 @@ class Thinc(Contestant):
                 guess, backprop = self.model.begin_update(self.X[rows])
                 backprop(cost.get_grad(guess, self.targets[rows]))
                 self.model.finish_update(optimizer)
+
+    def predict(self, X):
+        return self.model.predict(X).argmax(axis=1)
 
     def parameters(self):
         return [

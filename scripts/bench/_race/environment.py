@@ -19,7 +19,7 @@ def environment():
     """Return what is known before anything is measured, by name."""
     return {
         "processor": f"{_processor()}, {cores()} cores used",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB",
+        "memory": f"{megabytes() / 1e3:.0f} GB",
         "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
         "NumPy's products": in_words(threadpool_info()),
         "gpunet": _gpunet(),
@@ -42,6 +42,11 @@ def cores():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
+
+
+def megabytes():
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
 
 
 def _processor():

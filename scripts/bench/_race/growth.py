@@ -76,7 +76,7 @@ def climb(names, pace, ladder, *, longest, megabytes):
     workloads = [ladder.at(size) for size in ladder.sizes]
     counts = [workload.operations for workload in workloads]
     curves = {name: {"sizes": [], "seconds": [], "memory": []} for name in names}
-    ends = {}
+    ends, limit = {}, megabytes / len(names)
     with Race(names, pace) as race:
         for size, workload, more in zip(ladder.sizes, workloads, _ratios(counts), strict=True):
             race.prepare(workload)
@@ -90,7 +90,7 @@ def climb(names, pace, ladder, *, longest, megabytes):
                 seconds, held = us * workload.steps / 1e6, memory[name]
                 for key, value in (("sizes", size), ("seconds", seconds), ("memory", held)):
                     curves[name][key].append(value)
-                if seconds * more > longest or held * more > megabytes / len(names):
+                if seconds * more > longest or expected(curves[name]["memory"], more) > limit:
                     ends[name] = (
                         f"ended at {size:,}, with {seconds:.2g} s an epoch and {held:.0f} MB"
                     )
@@ -106,6 +106,14 @@ def climb(names, pace, ladder, *, longest, megabytes):
         "curves": {name: curve for name, curve in curves.items() if curve["sizes"]},
         "absent": ends,
     }
+
+
+def expected(memory, more):
+    """Return what a process will hold on the next rung, in MB, if all but the first rung's memory grows ``more`` times.
+
+    The first rung is small: what it holds is the interpreter and the libraries, which don't grow.
+    """
+    return memory[0] + (memory[-1] - memory[0]) * more
 
 
 def _ratios(counts):

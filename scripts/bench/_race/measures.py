@@ -4,8 +4,9 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from _contestants import PRODUCTS, REFERENCE, TRUTH
+from _contestants import OTHERWISE, PRODUCTS, REFERENCE, TRUTH
 from _contestants.workloads import FIXED
 
 from _race.rounds import Race, summary
@@ -13,6 +14,7 @@ from _race.rounds import Race, summary
 PREDICTED = (1, 1_000, 100_000)
 """Rows of a prediction."""
 
+HERE = Path(__file__).parents[1]
 BARE = "Python itself"
 IMPORTS = {
     BARE: "pass",
@@ -23,7 +25,7 @@ IMPORTS = {
     "skorch": "import skorch",
     "thinc": "import thinc.api",
 }
-ENDING = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+ENDING = f"; import sys; sys.path.insert(0, {str(HERE)!r}); from _race.memory import peak_memory; print(peak_memory())"
 
 
 def training(race, workload):
@@ -37,7 +39,7 @@ def training(race, workload):
     truth = checks.get(TRUTH, checks.get(REFERENCE, {"losses": [None]}))["losses"]
     rounding = None
     if TRUTH in checks and workload.dtype != "float64":
-        rounding = deviation(truth, in_double(race, workload))
+        rounding = deviations(truth, in_double(race, workload))
     for name, row in rows.items():
         check = checks[name]
         row["of the products"] = 1 / by_products[name]["ratio"] if PRODUCTS in us else None
@@ -46,7 +48,7 @@ def training(race, workload):
             for key in ("faults", "fixed")
         }
         row |= {key: check[key] for key in ("first", "ready", "memory", "losses")}
-        row["deviation"] = deviation(check["losses"], truth)
+        row["deviations"] = deviations(check["losses"], truth) if name not in OTHERWISE else None
     return {
         "title": title,
         "workload": vars(workload),
@@ -65,11 +67,11 @@ def in_double(race, workload):
         return alone.once("check")[TRUTH]["losses"]
 
 
-def deviation(losses, truth):
-    """Return by what share of it losses differ from the true ones, at most; None where they aren't known."""
+def deviations(losses, truth):
+    """Return by what share of it each loss differs from the true one; None where they aren't known."""
     if None in losses or None in truth:
         return None
-    return max(abs(a / b - 1) for a, b in zip(losses, truth, strict=True))
+    return [abs(a / b - 1) for a, b in zip(losses, truth, strict=True)]
 
 
 def prediction(race, rows, dtype):
@@ -104,7 +106,7 @@ def imports(pace):
                 absent[name] = done.stderr.strip().rpartition("\n")[2]
                 continue
             trials.setdefault(name, []).append(spent)
-            memory[name] = int(done.stdout) * 1024 / 1e6
+            memory[name] = float(done.stdout)
     rows = summary(trials, "gpunet")
     for name, row in rows.items():
         row["memory"] = memory[name]

@@ -22,7 +22,12 @@ def draw(report, path):
 
 def race(report):
     """Return each table as bars: how many times the reference's time."""
-    results = [result for kind in COLUMNS for result in report.get(kind, [])]
+    results = [
+        result
+        for kind in COLUMNS
+        for result in report.get(kind, [])
+        if any("ratio" in row for row in result["rows"].values())
+    ]
     figure, places = _grid(len(results), (5, 3.2))
     for axes, result in zip(places, results, strict=True):
         rows = [(name, row["ratio"]) for name, row in result["rows"].items() if "ratio" in row]

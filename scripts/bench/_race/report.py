@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from _contestants import PEERS, REFERENCE, TRUTH
+from _contestants import PEERS, REFERENCE, ROUGHLY, TRUTH
 from rich.console import Console
 from rich.table import Table
 
@@ -16,32 +16,61 @@ def number(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def digits(deviation):
-    """Return in how many digits losses agree."""
-    if deviation is None:
+def digits(deviations):
+    """Return in how many digits losses agree: the first, and the worst."""
+    if deviations is None:
         return "–"
-    return f"{min(15, math.floor(-math.log10(max(deviation, 1e-15))))}"
+    first, worst = (
+        min(15, math.floor(-math.log10(max(deviation, 1e-15))))
+        for deviation in (deviations[0], max(deviations))
+    )
+    return f"{first} / {worst}"
 
 
 def agreement(result):
     """Yield in words how well the losses of all agree, where they are known."""
-    known = {name: row.get("deviation") for name, row in result["rows"].items()}
-    known = {name: value for name, value in known.items() if value is not None}
-    rounding = result.get("rounding") or 0
-    least = 1e-4 if rounding else 1e-10  # in single and in double precision
-    far = [name for name, value in known.items() if value > max(least, 3 * rounding)]
-    if len(known) > 1:
-        yield f"All losses agree to {digits(max(known.values()))} digits or more."
-    if rounding:
-        yield f"{TRUTH}'s agrees with its own in double precision to {digits(rounding)} digits."
+    known = {name: row.get("deviations") for name, row in result["rows"].items()}
+    known = {name: deviations for name, deviations in known.items() if deviations is not None}
+    if len(known) < 2:
+        return
+    alike = [known[name] for name in known if name not in ROUGHLY]
+    yield f"Losses agree to {digits([max(each) for each in zip(*alike, strict=True)])} digits or more."
+    for name in filter(known.get, ROUGHLY):
+        yield f"{name}'s agree to {digits(known[name])} digits."
+    rounding = result["rounding"]
+    if rounding is not None:
+        yield f"{TRUTH}'s agree with its own in double precision to {digits(rounding)} digits."
+    double = result["workload"]["dtype"] == "float64"
+    far = [
+        name
+        for name, deviations in known.items()
+        if differ(deviations, rounding, double and name not in ROUGHLY)
+    ]
     if far:
         yield f"NOT THE SAME, more than rounding explains: {', '.join(far)}."
+
+
+def differ(deviations, rounding, closely):
+    """Return whether losses deviate so far that something else must have been computed.
+
+    The first ones tell: rounding hardly shows in them. Later on it may have grown a thousandfold, as units tip over
+    ReLU's corner, and what it makes of one run gives another's order of magnitude only. ``closely`` leaves it no room.
+    """
+    if closely:
+        return max(deviations) > 1e-10
+    return deviations[0] > 1e-4 or max(deviations) > max(1e-2, 10 * max(rounding or [0]))
 
 
 def disturbance(share):
     """Yield in words what others took of the processor, where it is worth a word."""
     if share >= 0.1:
         yield f"DISTURBED: in one of the trials, others took {percent(share)} % of a core."
+
+
+def measured(result):
+    """Yield in words when something was measured and with which gpunet, and where other than the report's head says."""
+    for what, value in result.get("measured", {}).items():
+        yield f"{what}: {value}"
 
 
 def percent(share):
@@ -61,29 +90,43 @@ TRAINING = {
     "rest of a fit, ms": lambda row: f"{1e3 * max(0, row['fixed']):.1f}",
     "first fit, s": lambda row: f"{row['first']:.2f}",
     "memory, MB": lambda row: f"{row['memory']:.0f}",
-    "digits": lambda row: digits(row["deviation"]),
+    "digits": lambda row: digits(row.get("deviations")),
 }
 CALLS = {"µs": TRAINING["µs a step"], **TIME}
+FIRST_USE = {
+    "first fit, s": lambda row: f"{row['median']:.2f}",
+    **TIME,
+    "a second one, s": lambda row: f"{row['again']:.3f}",
+    "compiling, s": lambda row: f"{row['compiling']:.2f}",
+    "import, s": lambda row: f"{row['load']:.2f}" if row["load"] > 1e-3 else "–",
+}
 IMPORTS = {"ms": TRAINING["µs a step"], **TIME, "memory, MB": TRAINING["memory, MB"]}
-COLUMNS = {"training": TRAINING, "calls": CALLS, "imports": IMPORTS}
+COLUMNS = {"training": TRAINING, "calls": CALLS, "first use": FIRST_USE, "imports": IMPORTS}
 
 LEGEND = f"""\
 A step's time is the difference between fits of many and of few epochs, divided by the steps between them, so that what
 a fit costs once falls out; "rest of a fit" is that. Medians over rounds, contestants in turns, each in a process of its
 own; ± is the median distance from the median. Ratios are medians of the ratios within a round: above 1 is slower than
 {REFERENCE}. "Products" is the time that a step's matrix products alone take in NumPy, as a share of the contestant's.
-Page faults are minor ones. The first fit includes compilation. Memory is the process's peak (ru_maxrss), libraries and
-data included. "Digits": in how many the losses agree with {TRUTH}'s after the first epochs, computed from
-everyone's parameters by one formula in double precision. Loops written by hand get data, labels and shuffles
-ready-made; the estimators make them in each fit. torch's Adam adds ε elsewhere, which its loops correct and skorch
-can't. "gpunet, numba" takes numba from the first step on (GPUNET_NUMBA=1); by default a run goes over to it after some
-tenths of a second, unless an epoch takes a millisecond. An iteration of W4 is one step; one of L-BFGS may evaluate the
-cost more than once. A trial during which other processes took a tenth of a core is repeated, a few times at most."""
+Page faults are minor ones. The first fit includes compilation, for which numba and torch.compile may find what they
+have kept on disk; "first use" measures it in new processes, with an empty cache and with what that left there, numba's
+import by itself. Memory is the process's peak, libraries and data included. "Digits": in how many the losses agree with
+{TRUTH}'s after the first epochs / at worst after some more, computed from everyone's parameters by one formula in
+double precision. Loops written by hand get data, labels and shuffles ready-made and don't check what they are given;
+the estimators do all this in each fit. torch's Adam adds ε elsewhere, which its loops correct and skorch can't; skorch
+and thinc let weights decay in a last, smaller minibatch as in a full one. Everyone has all threads, but torch one of
+its own and one of SciPy's under L-BFGS: with more they take the processors from each other, and an iteration takes 20
+times as long. torch.optim.LBFGS searches its lines otherwise, so that its losses aren't compared. "gpunet, numba" takes
+numba from the first step on (GPUNET_NUMBA=1); by default a run goes over to it after some tenths of a second, unless an
+epoch takes a millisecond. An iteration of W4 is one step; one of L-BFGS may evaluate the cost more than once. A trial
+during which other processes took a tenth of a core is repeated, a few times at most."""
 GROWTH = """\
 Medians over rounds, contestants in turns, each in a process of its own. Operations are those of the matrix products
 and of the update; an exponent p is that of time ~ sizeᵖ, fitted to the upper half of the sizes."""
 
 
+ALWAYS = ("date", "gpunet", "rounds")
+"""What is said of each part."""
 BESIDE = ["scikit-learn", "torch", "torch, by hand", "torch.compile", "JAX, scan"]
 """Peers of the first table."""
 
@@ -108,7 +151,7 @@ class Sheet:
             [[name, *(cell(row) for cell in columns.values())] for name, row in ranked],
             [
                 *agreement(result),
-                *(f"{what}: {value}." for what, value in result.get("measured", {}).items()),
+                *measured(result),
                 *disturbance(result.get("others", 0)),
                 *(f"{name}: {reason}" for name, reason in result["absent"].items()),
             ],
@@ -203,7 +246,7 @@ def climbed(ladder):
         rows.append([f"{size:,}", f"{count / 1e9:.3g}", *cells])
     exponents = [ladder["exponent"], *(curve["exponent"] for curve in ladder["curves"].values())]
     rows.append(["exponent", *("–" if p is None else f"{p:.2f}" for p in exponents)])
-    notes = [f"{name}: {reason}" for name, reason in ladder["absent"].items()]
+    notes = [*measured(ladder), *(f"{name}: {reason}" for name, reason in ladder["absent"].items())]
     title = f"{ladder['title'].capitalize()}: {ladder['about']}"
     return Sheet(title, ["", "10⁹ operations", *named], rows, notes)
 
@@ -228,15 +271,23 @@ def sheets(report):
 
 
 def merged(report, folder, name):
-    """Return a report with what an earlier one has besides: a part may be measured anew by itself."""
+    """Return a report with what an earlier one has besides: a part may be measured anew by itself.
+
+    What was other than it is now when an earlier part was measured, such as a library's version, is noted with it.
+    """
     try:
         earlier = json.loads((folder / f"{name}.json").read_text())
     except FileNotFoundError:
         return report
-    report, of_then = dict(report), {"gpunet": earlier["environment"]["gpunet"]}
-    for result in (result for kind in COLUMNS for result in earlier.get(kind, [])):
-        result.setdefault("measured", of_then)
+    report, now = dict(report), report["environment"]
     for kind in (*COLUMNS, "ladders"):
+        for result in earlier.get(kind, []):
+            then = earlier["environment"] | result.get("measured", {})
+            result["measured"] = {
+                what: value
+                for what, value in then.items()
+                if what in ALWAYS or (what in now and value != now[what])
+            }
         known = {each["title"]: each for each in (*earlier.get(kind, []), *report.get(kind, []))}
         if known:
             report[kind] = [known[title] for title in known]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from _race.worker import Refusal, Worker
 
+ENOUGH = 3
+"""Rounds that are measured whatever they take."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -22,12 +25,15 @@ class Pace:
         Seconds before a trial: idle threads of the one before have stopped spinning by then.
     patience : int
         How often a trial is repeated during which others kept the processor busy.
+    minutes : float
+        No further round begins after so many, once there are three.
     """
 
     rounds: int = 7
     seconds: float = 0.3
     pause: float = 0.2
     patience: int = 3
+    minutes: float = 10.0
 
 
 class Race:
@@ -86,7 +92,10 @@ class Race:
         And the largest share of a core that others took in a trial, which should be little.
         """
         turns, question = [], ("undisturbed", self.pace.patience, method, *arguments)
+        end = time.monotonic() + 60 * self.pace.minutes
         for number in range(self.pace.rounds):
+            if number >= ENOUGH and time.monotonic() > end:
+                break
             tell(f"{what}: round {number + 1} of {self.pace.rounds}", end="")
             turns.append(self.once(*question, reverse=number % 2 == 1))
         tell("", end="")

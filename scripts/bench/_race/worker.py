@@ -1,19 +1,26 @@
 """One contestant in a process of its own, which answers questions one at a time and is idle in between."""
 
 import contextlib
+import gc
+import importlib
 import math
 import multiprocessing
 import os
 import resource
-import sys
 import time
 import warnings
 from pathlib import Path
 
+from _race.memory import peak_memory
+
 CLEARED = (
     # Where these two are set, for the sake of old releases, a current NumPy runs slower kernels than users' do.
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "XLA_FLAGS",
+    # how many threads, and how they wait
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "XLA_FLAGS",
+    # what becomes of freed memory, and so page faults
+    "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES",
     "GPUNET_BACKEND", "GPUNET_NUMBA",
 )  # fmt: skip
 
@@ -117,6 +124,7 @@ class Answers:
 
         contestant = find(self._name)
         self._contestant = None  # that of another workload, and its memory
+        gc.unfreeze()
         examples.cache_clear()
         self._contestant = contestant(workload, *examples(workload))
         self._workload, self._extra = workload, None
@@ -135,6 +143,15 @@ class Answers:
         memory = peak_memory()  # of training; computing the losses needs more
         losses = [None if each is None else loss(workload, each) for each in learned]
         return {"first": first, "ready": ready, "memory": memory, "losses": losses}
+
+    def first_use(self):
+        """Return the seconds of importing what compiles, of the first fit of this process and of one like it."""
+        start = time.perf_counter()
+        if self._contestant.compiler is not None:
+            importlib.import_module(self._contestant.compiler)
+        load = time.perf_counter() - start
+        first, again = (self._fit(self._workload.few)[0] for _ in range(2))
+        return {"load": load, "first": first, "again": again}
 
     def train(self, seconds):
         """Return a trial of at least so many seconds: microseconds and page faults a step, and the rest of a fit."""
@@ -183,6 +200,8 @@ class Answers:
         for attempt in range(1 + patience):
             if attempt:
                 time.sleep(attempt)
+            gc.collect()
+            gc.freeze()  # or a collection among all that a library has loaded falls into a fit, or not
             start, before = time.perf_counter(), others()
             answer = getattr(self, method)(*arguments)
             share = max(0.0, others() - before) / (time.perf_counter() - start)
@@ -237,9 +256,3 @@ def others():
             busy = (user, nice, system, interrupts, more_interrupts, stolen)
             ticks += sum(map(int, busy))
     return ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
-
-
-def peak_memory():
-    """Return the most memory this process has held, in MB; at least its parent's, which is small."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
