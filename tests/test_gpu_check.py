@@ -1,6 +1,5 @@
 """The scripts that wait for a GPU: what they say without one, and whether the benchmark works at all."""
 
-import json
 import os
 import subprocess
 import sys
@@ -102,76 +101,6 @@ def test_an_unknown_part_is_refused():
     assert "'benchmark' is none of report" in done.stderr
 
 
-def test_the_benchmark_itself_works(tmp_path):
-    """On the processor, tiny: whoever is installed trains to the same loss, alone and in a stack."""
-    pytest.importorskip("jax", reason="JAX isn't installed")
-    done = run(
-        SCRIPTS / "bench" / "gpu",
-        "--dry-run",
-        "--output",
-        tmp_path,
-        "--only",
-        "W1",
-        "72 of W1",
-        "--against",
-        "gpunet",
-        "gpunet, launched",
-        "gpunet, plain",
-        "JAX",
-    )
-    assert done.returncode == 0, done.stderr
-    header, *rows = done.stdout.splitlines()[1:]
-    assert header.split("  ")[-1].strip() == "JAX"
-    assert "–" not in "".join(rows[:2])
-    assert rows[2].startswith("Losses after three epochs lie ")
-    (written,) = tmp_path.glob("gpu-*.json")
-    assert [*json.loads(written.read_text())["results"]["W1"]][-1] == "JAX"
-    assert written.with_name(f"{written.stem}.md").read_text().startswith("# Training on ")
-
-
-def test_the_benchmark_writes_after_each_contestant(tmp_path, monkeypatch):
-    """So that what comes after it may take too long."""
-    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
-    bench, seconds = module_of(SCRIPTS / "bench" / "gpu"), []
-
-    def asked(contestant, names, **wishes):
-        seconds.append(wishes["seconds"])
-        if contestant == "JAX":
-            raise KeyboardInterrupt
-        return {name: {"microseconds": 1.0, "loss": 0.5} for name in names}
-
-    monkeypatch.setattr(bench, "asked_in_a_process", asked)
-    monkeypatch.setattr(bench, "about_in_a_process", lambda dry: {"device": "A Device"})
-    words = ["gpu", "--dry-run", "--seconds", "130", "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(KeyboardInterrupt):
-        bench.main()
-    found = json.loads((tmp_path / "gpu-a-device.json").read_text())["results"]
-    assert {name: [*each] for name, each in found.items()}["small"] == ["gpunet", "torch"]
-    assert seconds == pytest.approx([30.0, 26.0, 32.5], rel=0.1)
-
-
-def test_a_loss_that_is_no_number_differs(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
-    from _gpu.report import worst_difference
-
-    losses = [{"loss": 0.5}, {"loss": 0.25}, {"problem": "none"}]
-    assert worst_difference({"W1": dict(enumerate(losses))}) == 0.5
-    losses[1]["loss"] = float("nan")
-    assert worst_difference({"W1": dict(enumerate(losses))}) == float("inf")
-
-
-def test_jax_without_a_gpu_has_no_place_in_a_gpus_table(monkeypatch):
-    jax = pytest.importorskip("jax", reason="JAX isn't installed")
-    if jax.devices()[0].platform == "gpu":
-        pytest.skip("JAX has a GPU here")
-    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
-    from _gpu.contestants import JAX, workload_of
-
-    with pytest.raises(RuntimeError, match="not on a GPU"):
-        JAX(*workload_of("W1", dry=True), "cuda")
-
-
 def test_graphs_are_compared_with_launches():
     """On the processor there are none: the comparison itself works, and both ways give the same."""
     done = run(SCRIPTS / "gpu-check", "--inside", "graphs", "--dry-run")
@@ -200,8 +129,35 @@ def test_precisions_are_compared():
     """On the processor all are float32: the comparison itself works."""
     done = run(SCRIPTS / "gpu-check", "--inside", "precision", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
-    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    lines = done.stdout.splitlines()
+    names = [line.partition(":")[0] for line in lines]
     assert names == ["float32", "tf32", "bfloat16", "float16"]
+    assert all(" of digits, " in line and " of overlapping classes; " in line for line in lines)
+
+
+def test_a_precision_that_learns_less_is_found(monkeypatch):
+    """A point less on the hard set alone; and every variable is as it was."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu import precision
+    from gpunet.backends.cupy import layers
+
+    monkeypatch.setenv("GPUNET_PRODUCTS", "tf32")
+    monkeypatch.setattr(precision, "microseconds", lambda dry: (1.0, True))
+    lost = {"tf32": 0.0}
+
+    def accuracies(name, dry):
+        assert layers.SMALL == 0  # or small layers would be multiplied as they are
+        assert os.environ["GPUNET_ON_CHIP"] == "0"
+        less = lost.get(os.environ["GPUNET_PRODUCTS"], 0.0)
+        return [60.0, 61.0 - 2 * less * (name != "digits")]
+
+    monkeypatch.setattr(precision, "accuracies", accuracies)
+    usual = layers.SMALL
+    assert precision.compare(dry=False)
+    lost["tf32"] = 1.0
+    assert not precision.compare(dry=False)
+    assert (os.environ["GPUNET_PRODUCTS"], layers.SMALL) == ("tf32", usual)
+    assert "GPUNET_ON_CHIP" not in os.environ
 
 
 DOT = """digraph dot {

@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 
-from _gpu.contestants import Gpunet, workload_of
+from _gpu.ours import Gpunet
+from _gpu.workloads import workload_of
 
 AGREE = 1e-3
 """How far parameters may lie apart: float32, sums in other orders (cuBLAS may choose otherwise under capture), three

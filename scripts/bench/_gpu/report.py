@@ -1,13 +1,15 @@
 """What came of the race: tables for people, and where it was run."""
 
 import importlib.metadata
-import math
 import platform
 import subprocess
 
+from _gpu.contestants import CEILINGS, REFERENCE
+from _gpu.verdicts import predictions, verdicts
+
 PACKAGES = (
     "cupy-cuda13x", "cupy-cuda12x", "cupy", "nvidia-cublas", "nvidia-cuda-nvrtc", "nvmath-python", "numpy", "torch",
-    "jax", "jaxlib", "gpunet",
+    "triton", "jax", "jaxlib", "scikit-learn", "gpunet",
 )  # fmt: skip
 
 
@@ -61,14 +63,15 @@ def environment(*, dry=False):
 
 
 def rows_of(results):
-    """Return the table's cells: a step's microseconds, the ratio to gpunet, and the share of float32's operations."""
-    rows = [["", *next(iter(results.values()))]]
+    """Return the table's cells: a step's microseconds, and the ratio to gpunet."""
+    contestants = {who: None for each in results.values() for who in each}
+    rows = [["", *contestants]]
     for name, each in results.items():
-        ours = each.get("gpunet", {}).get("microseconds")
+        ours = each.get(REFERENCE, {}).get("microseconds")
         row = [name]
-        for found in each.values():
-            if "problem" in found:
-                row.append("–")
+        for found in (each.get(who, {}) for who in contestants):
+            if "microseconds" not in found:
+                row.append("–" if found else "")
             elif ours is None:
                 row.append(f"{found['microseconds']:.1f}")
             else:
@@ -77,66 +80,111 @@ def rows_of(results):
     return rows
 
 
-def table(results):
-    """Return a table to print."""
-    rows = rows_of(results)
+def verdict_rows(found):
+    """Return a table's cells: what was asked and what was reached."""
+    return [["", "asked", "reached", "verdict"], *map(list, verdicts(found["results"]))]
+
+
+def prediction_rows(found, *, dry=False):
+    """Return a table's cells: the microseconds that the ceilings allow beside those that a step took."""
+    rows = [["", "products", "bytes", "nodes", "together", "measured", "of it"]]
+    allowed = predictions(found["results"], found["ceilings"], found["products"], dry=dry)
+    for name, (together, parts) in allowed.items():
+        measured = found["results"][name][REFERENCE]["microseconds"]
+        cells = (*parts, together, measured)
+        rows.append([name, *(f"{cell:.1f}" for cell in cells), f"{100 * together / measured:.0f} %"])  # fmt: skip
+    return rows
+
+
+def aligned(rows):
+    """Return rows as lines to print, their first cells to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
+    return [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     ]
-    return "\n".join(
-        [
-            "Microseconds a step (in brackets the ratio to gpunet); all networks of a stack together",
-            *lines,
-            *problems(results),
-        ]
+
+
+def marked(rows):
+    """Return rows as a table of Markdown."""
+    header, *rest = [f"| {' | '.join(row)} |" for row in rows]
+    return [header, f"|{'---|' * len(rows[0])}", *rest, ""]
+
+
+def table(found):
+    """Return what to print: times, and what was asked beside what was reached."""
+    title = (
+        "Microseconds a step (in brackets the ratio to gpunet); all networks of a stack together"
     )
+    lines = [title, *aligned(rows_of(found["results"])), *problems(found["results"])]
+    return "\n".join([*lines, "", *aligned(verdict_rows(found))])
+
+
+def short(found):
+    """Return what was asked beside what was reached."""
+    return "\n".join(aligned(verdict_rows(found)))
 
 
 def problems(results):
-    """Return a line for each contestant that has no number."""
+    """Return a line for each reason why a contestant has no number."""
+    lines = {}
+    for name, each in results.items():
+        for contestant, found in each.items():
+            if "problem" in found:
+                lines.setdefault((contestant, found["problem"]), []).append(name)
     return [
-        f"{name}, {contestant}: {found['problem']}"
-        for name, each in results.items()
-        for contestant, found in each.items()
-        if "problem" in found
+        f"{contestant}, {', '.join(names)}: {problem}"
+        for (contestant, problem), names in lines.items()
     ]
 
 
-def markdown(about, results, difference):
+def ceiling_lines(ceilings):
+    """Return lines on what the device can do at most."""
+    if not ceilings:
+        return ["- Not measured."]
+    rates = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in ceilings["operations"].items())
+    return [
+        f"- A large product, operations in 10¹² a second: {rates}.",
+        f"- A large copy, read and written: {ceilings['bytes'] / 1e12:.3g} TB/s.",
+        f"- A kernel started from Python {ceilings['launch']:.2f} µs, a graph of one {ceilings['graph']:.2f} µs, "
+        f"a kernel more in a graph {ceilings['node']:.2f} µs.",
+    ]
+
+
+def markdown(found, *, dry=False):
     """Return the report to keep."""
-    header, *rows = rows_of(results)
+    about = found["environment"]
     lines = [
         f"# Training on {about['device']}",
         "",
-        "Written by `scripts/bench/gpu`: median microseconds a step, in brackets the ratio to gpunet; all networks of",
-        "a stack together. float32 without TF32, shuffled minibatches, Adam, L2; W1 to W3 are described in",
-        "`scripts/bench/_contestants/workloads.py`.",
+        "Written by `scripts/bench/gpu`: one run. float32, multiplied by everyone as "
+        f"{found['products']}; shuffled minibatches, Adam, L2.",
+        *(["", "**A dry run on a processor: these numbers say nothing.**"] if dry else []),
         "",
-        f"| {' | '.join(header)} |",
-        f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        "## What was asked",
         "",
-        *(f"- {line}" for line in problems(results)),
-        f"- Losses after three epochs lie {difference:.1e} apart (relative).",
+        *marked(verdict_rows(found)),
+        "## Times",
         "",
+        "Median microseconds a step, in brackets the ratio to gpunet; all networks of a stack or a search together.",
+        "W1 to W3 are described in `scripts/bench/_contestants/workloads.py`, the others in",
+        "`scripts/bench/_gpu/workloads.py`.",
+        "",
+        *marked(rows_of(found["results"])),
+        *(f"- {line}" for line in problems(found["results"])),
+        "",
+        "## Ceilings",
+        "",
+        *ceiling_lines(found[CEILINGS]),
+        "",
+        "What they allow a step, in microseconds, beside what it took:",
+        "",
+        *marked(prediction_rows(found, dry=dry)),
         "```",
         *(f"{key}: {value}" for key, value in about.items()),
         "```",
     ]
     return "\n".join(lines) + "\n"
-
-
-def worst_difference(results):
-    """Return the largest relative difference of losses to the first contestant's; infinite where one is no number."""
-    worst = 0.0
-    for each in results.values():
-        losses = [found["loss"] for found in each.values() if "loss" in found]
-        if not all(map(math.isfinite, losses)):
-            return math.inf
-        worst = max([worst, *(abs(other - losses[0]) / losses[0] for other in losses[1:])])
-    return worst

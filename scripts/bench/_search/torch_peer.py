@@ -12,15 +12,16 @@ from torch.nn import functional
 from _search.peers import BETA_1, BETA_2, EPSILON, LOSS_RANGE, Stack, Train
 
 
-def peer(X: np.ndarray, y: np.ndarray) -> Train:
-    """Return what trains stacks on these data."""
-    X, y = torch.from_numpy(X), torch.from_numpy(y)
+def peer(X: np.ndarray, y: np.ndarray, device: str = "cpu") -> Train:
+    """Return what trains stacks on these data, on a device."""
+    X, y = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
     return lambda stack: _train(stack, X, y)
 
 
 @torch.no_grad()
 def _train(stack: Stack, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    module = _module(stack)
+    device = X.device
+    module = _module(stack).to(device)
     n_networks, epochs, n = stack.rows.shape
     theta = {
         name: parameter.detach()
@@ -35,11 +36,13 @@ def _train(stack: Stack, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         return losses.mean() + penalty, losses.clamp(*LOSS_RANGE).mean() + penalty
 
     gradient = vmap(grad_and_value(cost, has_aux=True))
-    rows, test = torch.from_numpy(stack.rows), torch.from_numpy(stack.test)
-    alphas, rates = torch.from_numpy(stack.alphas), torch.from_numpy(stack.rates)
+    rows, test, alphas, rates = (
+        torch.from_numpy(part).to(device)
+        for part in (stack.rows, stack.test, stack.alphas, stack.rates)
+    )
     m, v = ({name: torch.zeros_like(W) for name, W in theta.items()} for _ in range(2))
     rates = {name: rates.reshape(-1, *[1] * (W.ndim - 1)) for name, W in theta.items()}
-    losses = torch.zeros(n_networks, epochs)
+    losses = torch.zeros(n_networks, epochs, device=device)
     for epoch in range(epochs):
         minibatches = rows[:, epoch].split(stack.batch, dim=1)
         for batch, correction in zip(minibatches, stack.corrections[epoch].tolist(), strict=True):
@@ -55,7 +58,7 @@ def _train(stack: Stack, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     if test.shape[1]:
         outputs = vmap(lambda theta, X: functional_call(module, theta, (X,)))(theta, X[test])
         scores = (outputs.argmax(dim=2) == y[test]).double().mean(dim=1)
-    return losses.numpy(), scores.numpy()
+    return losses.cpu().numpy(), scores.cpu().numpy()
 
 
 def _module(stack: Stack) -> torch.nn.Module:
