@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gpunet.backends.cupy import CuPyBackend
+from gpunet.backends.cupy import CuPyBackend, feeding
 from gpunet.backends.cupy.feeding import SHARE, PinnedFeed, room
 
 from gpunet import GridSearchCV, MLPClassifier, MLPRegressor, Network, activations, streaming
@@ -337,6 +337,22 @@ class TestOnCuPy:
         ]
         assert replays[-3:] == [2, 1, 1]
 
+    @pytest.mark.parametrize("threads", [1, 2, 3, 50])
+    def test_threads_share_the_gathering(self, threads, monkeypatch):
+        monkeypatch.setattr(feeding, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(feeding, "MOST_THREADS", threads)
+        monkeypatch.setattr(feeding.os, "cpu_count", lambda: 99)
+        backend = graphs.StandIn(graphs=False)
+        feed = PinnedFeed(backend.cupy, (X, WEIGHTS), 20, backend)
+        orders = [RANDOM.permutation(N)[:n] for n in (20, 7, 1)]
+        found = [
+            [backend.to_host(part)[: order.size] for part in chunk]
+            for order, chunk in zip(orders, feed(iter(orders)), strict=True)
+        ]
+        for (x, weights), order in zip(found, orders, strict=True):
+            np.testing.assert_array_equal(x, X[order])
+            np.testing.assert_array_equal(weights, WEIGHTS[order])
+
     def test_a_buffer_that_is_written_too_early_would_be_seen(self, monkeypatch):
         run = graphs.RUNS["full batches only"]
         expected, _ = run.trained(graphs.StandIn(graphs=False), "float64")
@@ -392,7 +408,7 @@ class TestRoom:
 
     @pytest.mark.parametrize(
         ("wish", "size", "holds"),
-        [(None, 70, True), (None, 71, False), ("0", 1, False), ("1", 10**12, True)],
+        [(None, 7e9, True), (None, 7.1e9, False), ("0", 1, False), ("1", 1e12, True)],
     )
     def test_decides_unless_somebody_does(self, wish, size, holds, monkeypatch):
         if wish is None:
@@ -400,7 +416,11 @@ class TestRoom:
         else:
             monkeypatch.setenv("GPUNET_RESIDENT", wish)
         assert SHARE == 0.7
-        assert self.cupy(free=100).holds(size) is holds
+        assert self.cupy(free=10**10).holds(size) is holds
+
+    def test_is_not_asked_for_where_little_is_wanted(self, monkeypatch):
+        monkeypatch.delenv("GPUNET_RESIDENT", raising=False)
+        assert CuPyBackend.__new__(CuPyBackend).holds(2**20)  # which has no device to ask
 
 
 def test_data_for_which_there_is_no_room_is_told_what_to_do(on_numpy, monkeypatch):
