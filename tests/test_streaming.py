@@ -1,5 +1,6 @@
 """Examples that stay on the host: the same numbers as of those on the device, and in what order they come there."""
 
+import gc
 import importlib.util
 import re
 from pathlib import Path
@@ -214,6 +215,24 @@ def test_sparse_examples_go_as_ever(on_numpy, chunks, monkeypatch):
     assert issubclass(SparseColumns, HostColumns)
 
 
+@pytest.mark.parametrize("kind", ["estimator", "network"])
+def test_a_mapped_file_stays_one(on_numpy, chunks, kind, tmp_path, monkeypatch):
+    """Data larger than the host's memory, too, comes from the disk as it is needed."""
+    stay(monkeypatch)
+    np.save(tmp_path / "X.npy", X)
+    mapped, seen = np.load(tmp_path / "X.npy", mmap_mode="r"), []
+    made = Chunks.__init__
+    monkeypatch.setattr(
+        Chunks, "__init__", lambda self, data, **more: (seen.append(data[0]), made(self, data, **more))[1]
+    )  # fmt: skip
+    if kind == "estimator":
+        MLPClassifier((7,), batch_size=M, max_iter=1).fit(mapped, Y)
+    else:
+        Network([D, 7, 3], output="softmax").fit(mapped, Y, batch_size=M, epochs=1)
+    assert np.shares_memory(seen[0].rows, mapped)
+    assert sum(chunks) == N
+
+
 class TestStopping:
     def begun(self, backend, **extras):
         random = np.random.RandomState(1)
@@ -362,13 +381,30 @@ class TestOnCuPy:
         theta, _ = host_run(run, graphs.StandIn(graphs=False), "float64")
         assert not np.array_equal(theta, expected)
 
-    def test_nothing_is_kept_when_a_run_is_over(self):
-        backend = graphs.StandIn()
+    @pytest.mark.parametrize("laid_out", [np.asfortranarray, lambda X: np.hstack((X, X))[:, :D]])
+    def test_what_is_not_row_by_row_is_not_copied_as_a_whole(self, laid_out, monkeypatch):
+        monkeypatch.setattr(feeding.np, "take", lambda *_, **__: pytest.fail("copied"))
+        backend = graphs.StandIn(graphs=False)
+        feed = PinnedFeed(backend.cupy, (laid_out(X),), N, backend)
+        order = RANDOM.permutation(N)
+        [(found,)] = feed([order])
+        np.testing.assert_array_equal(graphs.cupy_on_cpu.plain(found), X[order])
+
+    def test_fits_leave_nothing_behind(self):
+        """The pool's used bytes return to what they were at once, without Python's collector."""
+        backend, used = graphs.StandIn(), set()
         pool = backend.cupy.get_default_memory_pool()
-        host_run(graphs.RUNS["adam"], backend, "float64")
-        backend.cupy.graphs.clear()
-        backend.cupy.streams[1:] = []
-        assert pool.used_bytes() == 0
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                host_run(graphs.RUNS["sample weights"], backend, "float64", times=2)
+                backend.cupy.graphs.clear()  # what the stand-in itself keeps
+                backend.cupy.streams[1:] = []
+                used.add(pool.used_bytes())
+        finally:
+            gc.enable()
+        assert used == {0}
 
 
 @pytest.fixture(scope="session")

@@ -85,8 +85,11 @@ class PinnedFeed(Feed):
         cuts = [order.shape[0] * k // shares for k in range(shares + 1)]
 
         def gather(start: int, stop: int) -> None:  # NumPy lets go of Python's lock
-            # clipping indices, of which none needs it, spares a copy of the result
-            np.take(array, order[start:stop], axis=0, out=into[start:stop], mode="clip")
+            if array.flags.c_contiguous:
+                # clipping indices, of which none needs it, spares a copy of the result
+                np.take(array, order[start:stop], axis=0, out=into[start:stop], mode="clip")
+            else:  # of which `take` would copy all, every time
+                into[start:stop] = array[order[start:stop]]
 
         if shares == 1:
             gather(*cuts)
