@@ -21,11 +21,12 @@ from gpunet.backends.cupy.kernels import OPTIONS
 from gpunet.backends.cupy.on_chip import OnChip, on_device, worth_it
 from gpunet.backends.recording import UnrecordableError
 
-from gpunet import activations, losses, optimizers
+from gpunet import activations, losses, optimizers, streaming
 from gpunet.backend import Backend, BackendUnavailableError, get_backend
 from gpunet.network import Architecture
 from gpunet.stacks import Member, Stack
 from gpunet.step import TrainingStep
+from gpunet.streaming import HostColumns
 from gpunet.training import Epochs, TrainingState
 
 
@@ -404,6 +405,36 @@ class TestTheOtherWay:
         assert len(told) == 1
         Run().trained(backend)  # another fit says nothing, where a warning is an error
         np.testing.assert_array_equal(theta, Run().trained(graphs.StandIn(graphs=False))[0])
+
+
+def test_examples_that_stay_on_the_host_come_in_chunks(build, dtype, monkeypatch):
+    """A chunk is a launch; one kernel serves chunks of any number of minibatches, and one the partial batch."""
+    monkeypatch.setattr(streaming, "CHUNK", 3 * 16 * 8 * (5 + 3))
+    thetas, recorded = [], []
+    record = Program.__init__
+    monkeypatch.setattr(
+        Program, "__init__", lambda self, *given: (recorded.append(1), record(self, *given))[1]
+    )
+    for host in (False, True):
+        backend, run = StandIn(build), Run(n=85)  # five full batches, and one of 5
+        epochs, state = run.begin(backend, dtype)
+        if host:
+            rows = np.asarray(graphs.cupy_on_cpu.plain(epochs._data[0])).T
+            x = HostColumns(rows, backend, dtype)
+            epochs = Epochs(
+                run.architecture(), (x, *epochs._data[1:]), backend=backend,
+                optimizer=run.optimizer, batch_size=run.batch,
+            )  # fmt: skip
+        recorded.clear()
+        for _ in range(2):
+            epochs.run(state, graphs.rate)
+        thetas.append(backend.to_host(state.theta))
+        assert len(recorded) == 2
+    assert backend.others == 0
+    assert [steps for *_, steps in backend.launches] == 2 * (
+        [[0, 3], [0, 2], [0, 1]] if dtype == "float64" else [[0, 5], [0, 1]]
+    )
+    np.testing.assert_array_equal(*thetas)
 
 
 def test_another_lambda_needs_no_other_kernel(build, dtype):

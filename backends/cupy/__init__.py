@@ -24,8 +24,8 @@ from gpunet.backend import (
     Step,
     get_backend,
 )
+from gpunet.streaming import CHUNK, Feed
 from gpunet.streaming import VARIABLE as RESIDENT
-from gpunet.streaming import Feed
 from gpunet.typing import HostArray
 
 from .feeding import SHARE, PinnedFeed, room
@@ -105,7 +105,8 @@ class CuPyBackend(Backend):
         """Return whether there is room for examples of so many bytes, unless ``GPUNET_RESIDENT`` says so."""
         if os.environ.get(RESIDENT) in {"0", "1"}:
             return super().holds(size)
-        return size <= SHARE * room(self._cupy, self._device)
+        # to ask takes longer than a small prediction, and a chunk needs as much twice
+        return size <= CHUNK or size <= SHARE * room(self._cupy, self._device)
 
     def feed(self, arrays: Sequence[HostArray], most: int) -> Feed:
         """Return what copies the next chunk while the last one is computed on."""
