@@ -213,7 +213,10 @@ def logistic_output(p: Any, n: Any) -> None:
             cost += (max(z[i], zero) - y[i] * z[i]) + math.log1p(e[i])
         else:
             near = max(low, min(one - low, a[i]))
-            cost -= y[i] * math.log(near) + (one - y[i]) * math.log(one - near)
+            if y[i] != zero:  # a logarithm takes as long as all else
+                cost -= y[i] * math.log(near)
+            if y[i] != one:
+                cost -= (one - y[i]) * math.log(one - near)
         a[i] = (a[i] - y[i]) * share
     p[5][0] = share * cost
 
