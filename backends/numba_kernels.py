@@ -222,14 +222,14 @@ def logistic_output(p: Any, n: Any) -> None:
 
 
 def squared_output(p: Any, n: Any) -> None:
-    """Put the mean of ½ (z − y)² into ``cost``, and δ into z."""
+    """Put ½ (z − y)² into ``cost``, added up by its share, and δ into z."""
     z, y, share = carray(p[0], n[0]), carray(p[1], n[0]), p[2][0]
     cost = 0.0
     for i in range(z.size):
         error = z[i] - y[i]
         cost += error * error
         z[i] = error * share
-    p[3][0] = 0.5 * share * cost
+    p[3][0] = 0.5 * p[2][1] * cost
 
 
 def row_sums(p: Any, n: Any) -> None:

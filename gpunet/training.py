@@ -1,8 +1,8 @@
 """Training: minibatches, epochs, stopping, history.
 
 An epoch is what a backend's ``compile`` makes of the training step (`gpunet.step`). Nothing inside reads a value back
-to the host; the host reads once an epoch, all it wants to know at once. What a run is made of, the generator of its
-shuffles included, is plain data (`TrainingState`).
+to the host; the host reads once an epoch, or once for several, all it wants to know at once. What a run is made of, the
+generator of its shuffles included, is plain data (`TrainingState`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from gpunet.typing import Array, HostArray, Namespace
 AHEAD = 3e8
 """As many operations as epochs may have that are run without a look in between: some 20 ms of a processor."""
 _A_STEP = 1e6
-"""To start a step takes about as long as so many operations."""
+_A_NETWORK = 1e5
+"""To start a step takes about as long as so many operations, and for each network as many more."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
 
 
-def at_once(epochs: int, steps: int, parameters: int, m: int) -> int:
-    """Return how many of these epochs to run without a look in between, of so many steps of so many operations each."""
-    return max(1, min(epochs, int(AHEAD / (steps * (_A_STEP + 6 * parameters * m)))))
+def at_once(epochs: int, steps: int, parameters: int, m: int, networks: int = 1) -> int:
+    """Return how many of these epochs to run without a look in between, by the operations of their steps."""
+    operations = steps * (_A_STEP + networks * (_A_NETWORK + 6 * parameters * m))
+    return max(1, min(epochs, int(AHEAD / operations)))
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -177,8 +179,8 @@ class Epochs:
     ) -> list[Array]:
         """Move the state on by up to so many epochs, which nobody looks at in between; return each one's mean cost.
 
-        It may be fewer: one at first, and none that takes long; and fewer again if it is asked to stop, which may
-        leave the state within an epoch.
+        It may be fewer: one where they take long, and of the first ones, for which memory may be short; and fewer again
+        if it is asked to stop, which may leave the state within an epoch, and its generator behind all of them.
         """
         count = at_once(epochs, self.steps, state.theta.shape[-1], self.batch_size)
         first = not (self._fits or self._drops or self.batch_size == 1)
@@ -196,7 +198,7 @@ class Epochs:
         parts = self._batches(self._drawn(state, count), rates, (count,))
         with explained(self._backend, lambda: self._too_large(carry[0])):
             carry, totals = self._backend.epochs(self._run, carry, parts, self._data, stop)
-        self._end(state, carry, len(totals))
+        self._end(state, carry, min(count, len(totals) + 1))  # one that was cut short counts
         return [total / self.n for total in totals]
 
     def _begin(
