@@ -106,6 +106,10 @@ class Stream:
         self._cuda.log.append(f"{self.ptr} waits for {event.of.ptr}")
         event.finish()
 
+    def synchronize(self):
+        self._cuda.log.append(f"the host waits for all of {self.ptr}")
+        self.record().finish()
+
     def begin_capture(self):
         assert self.ptr != 0, "cannot capture on the default stream"
         assert self.noted is None

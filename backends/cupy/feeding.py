@@ -62,22 +62,25 @@ class PinnedFeed(Feed):
         """Yield the chunks, without waiting for the device but where it is two of them behind."""
         here = self._cupy.cuda.get_current_stream()
         taken = here.record()  # what was computed before in the device's buffer
-        for number, order in enumerate(orders):
-            which, rows = number % 2, slice(order.shape[0])
-            if self._sent[which] is not None:
-                self._sent[which].synchronize()
-            self._copies.wait_event(taken)
-            for array, pinned, arriving in zip(
-                self._arrays, self._pinned[which], self._arriving, strict=True
-            ):
-                self._gather(array, order, pinned[rows])
-                arriving[rows].set(pinned[rows], stream=self._copies)
-            self._sent[which] = self._copies.record()
-            here.wait_event(self._sent[which])
-            for arriving, chunk in zip(self._arriving, self._chunk, strict=True):
-                chunk[rows] = arriving[rows]
-            taken = here.record()
-            yield self._chunk
+        try:
+            for number, order in enumerate(orders):
+                which, rows = number % 2, slice(order.shape[0])
+                if self._sent[which] is not None:
+                    self._sent[which].synchronize()
+                self._copies.wait_event(taken)
+                for array, pinned, arriving in zip(
+                    self._arrays, self._pinned[which], self._arriving, strict=True
+                ):
+                    self._gather(array, order, pinned[rows])
+                    arriving[rows].set(pinned[rows], stream=self._copies)
+                self._sent[which] = self._copies.record()
+                here.wait_event(self._sent[which])
+                for arriving, chunk in zip(self._arriving, self._chunk, strict=True):
+                    chunk[rows] = arriving[rows]
+                taken = here.record()
+                yield self._chunk
+        finally:  # however it ends: CuPy's pools don't know that a copy still reads and writes these buffers
+            self._copies.synchronize()
 
     def _gather(self, array: HostArray, order: HostArray, into: HostArray) -> None:
         """Gather rows, a share of them in each thread."""
