@@ -80,7 +80,7 @@ def side_by_side(array: Array, axis: int) -> bool:
 
     One number has no neighbours: what a library says how far they lie apart, 0 or anything, says nothing.
     """
-    return array.shape[axis] == 1 or array.strides[axis] == array.itemsize
+    return bool(array.shape[axis] == 1 or array.strides[axis] == array.itemsize)
 
 
 def network_step(array: Array, inner: int, leading: tuple[int, ...]) -> Any:
@@ -114,7 +114,7 @@ def strided(array: Array, leading: tuple[int, ...]) -> Any:
 def by_rows(array: Array) -> bool:
     """Return whether matrices lie row after row, each one contiguous in itself."""
     row = array.shape[-1] * array.itemsize
-    return side_by_side(array, -1) and (array.shape[-2] == 1 or array.strides[-2] == row)
+    return side_by_side(array, -1) and bool(array.shape[-2] == 1 or array.strides[-2] == row)
 
 
 def rate_step(rate: Any, theta: Array) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.streaming import Feed
+from gpunet.streaming import CHUNK, Feed
 from gpunet.typing import Array, HostArray
 
 SHARE = 0.7
@@ -20,6 +20,27 @@ MOST_THREADS = 8
 """One thread gathers some 6 GB of rows in a second, a bus has ten times that."""
 WORTH_A_THREAD = 2**22
 """Bytes that take a thread some hundred times as long as it takes to wake it."""
+
+
+LARGE = 4 * CHUNK
+"""Bytes of an array that is brought to the device in chunks."""
+
+
+def brought(cupy: Any, array: HostArray, backend: Any) -> Array:
+    """Return a large array of the host on the device, brought there through buffers of a chunk's size.
+
+    CuPy's own `asarray` copies all of it to pinned memory first, which its pool keeps, of the next power of 2 in size:
+    for 70 GB more than most hosts have left.
+    """
+    n = array.shape[0]
+    rows = max(1, min(n, CHUNK * n // array.nbytes))
+    made, starts = cupy.empty(array.shape, dtype=array.dtype), range(0, n, rows)
+    chunks = PinnedFeed(cupy, [array], rows, backend)(
+        np.arange(start, min(start + rows, n)) for start in starts
+    )
+    for start, (chunk,) in zip(starts, chunks, strict=True):
+        made[start : start + rows] = chunk[: n - start]
+    return made
 
 
 def room(cupy: Any, device: Any) -> int:
