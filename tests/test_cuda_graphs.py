@@ -640,6 +640,8 @@ def test_a_graphs_pool_never_frees_what_a_graph_points_at():
         pass
 
     def allocated(size):
+        if size == 13:
+            raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access")
         if size > 100:
             raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
         return size
@@ -655,6 +657,8 @@ def test_a_graphs_pool_never_frees_what_a_graph_points_at():
     assert pool.allocator(100) == (100, 0)
     with pytest.raises(MemoryError, match="out of memory"):
         pool.allocator(101)
+    with pytest.raises(CUDARuntimeError, match="illegal"):  # which isn't for want of memory
+        pool.allocator(13)
 
 
 def test_cupy_has_every_name_that_is_used():

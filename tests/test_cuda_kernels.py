@@ -317,6 +317,21 @@ class TestWholeLayers:
         assert parts.shape == (*leading, -(-m // 16))
         check(([parts.sum(-1), fast[1]], plain), dtype, 64 + 64 * inputs)
 
+    @LEADING
+    def test_how_far_the_neighbours_of_one_unit_lie_apart_says_nothing(self, place, leading, dtype):
+        """An axis of one number has any stride: 0 where it is new, and CuPy's reshape has a way of its own."""
+        theta = numbers((*leading, 30), dtype, seed=1)
+        Theta = View(theta, lambda whole: whole[..., None, 5:22])
+        bias = View(theta, lambda whole: whole[..., 23:24])
+        a = numbers((*leading, 17, 5), dtype)
+        (_, fast), (_, plain) = place.both("forward", Theta, a, bias, activations.Tanh())
+        check(([fast], [plain]), dtype, 64 + 16 * 17)
+        assert len(place.launched) == 1
+        y = View(numbers(70, dtype), lambda whole: transposed(whole[:, None]))
+        x, chosen = View(numbers((70, 4), dtype), transposed), np.arange(23)
+        check(place.both("minibatch", x, y, chosen), dtype, 0)
+        assert len(place.launched) == 1
+
     def test_what_is_not_a_number_stays_in_its_column(self, place, dtype):
         Theta, bias = small_layer((3, 20, 20), (), dtype)
         a = numbers((20, 20), dtype)

@@ -356,6 +356,40 @@ class TestOnCuPy:
         ]
         assert replays[-3:] == [2, 1, 1]
 
+    @pytest.mark.parametrize("end", ["closed", "an error", "all are taken"])
+    def test_no_copy_outlives_its_epoch(self, end, monkeypatch):
+        """When a feed is given up its memory goes back to CuPy's pools, which would hand it to somebody else."""
+        backend = graphs.StandIn(graphs=False)
+        feed = PinnedFeed(backend.cupy, (X, WEIGHTS), 20, backend)
+        chunks = feed([np.arange(20), np.arange(20, 40)])
+        next(chunks)
+        if end == "closed":
+            chunks.close()
+        elif end == "an error":
+            gather = feed._gather
+            monkeypatch.setattr(
+                feed, "_gather", lambda a, *rest: 1 / 0 if a is WEIGHTS else gather(a, *rest)
+            )
+            with pytest.raises(ZeroDivisionError):
+                next(chunks)
+        else:
+            assert len(list(chunks)) == 1
+        (copies,) = (stream for stream in backend.cupy.streams if stream.issued)
+        sent = {"closed": 2, "an error": 3, "all are taken": 4}[end]
+        assert copies.done == len(copies.issued) == sent
+
+    @pytest.mark.parametrize("shape", [(1000,), (103, 7), (5, 3, 4), (2, 1000)])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_a_large_array_comes_through_small_buffers(self, shape, order, monkeypatch):
+        monkeypatch.setattr(feeding, "CHUNK", 1024)
+        backend, array = graphs.StandIn(graphs=False), np.random.default_rng(0).random(shape)
+        array = np.asarray(array, order=order)
+        made = feeding.brought(backend.cupy, array, backend)
+        np.testing.assert_array_equal(backend.to_host(made), array)
+        assert made.flags.c_contiguous
+        rows = max(1, min(shape[0], 1024 // array[0].nbytes))
+        assert [pinned.nbytes for pinned in backend.cupy.pinned] == [rows * array[0].nbytes] * 2
+
     @pytest.mark.parametrize("threads", [1, 2, 3, 50])
     def test_threads_share_the_gathering(self, threads, monkeypatch):
         monkeypatch.setattr(feeding, "WORTH_A_THREAD", 1)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from gpunet.backend import (
     Backend,
     BackendUnavailableError,
@@ -28,7 +30,7 @@ from gpunet.streaming import CHUNK, Feed
 from gpunet.streaming import VARIABLE as RESIDENT
 from gpunet.typing import HostArray
 
-from .feeding import SHARE, PinnedFeed, room
+from .feeding import LARGE, SHARE, PinnedFeed, brought, room
 from .products import precision
 
 _MEMORY_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
@@ -78,6 +80,9 @@ class CuPyBackend(Backend):
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Return an array on this device."""
         with self._device:
+            if isinstance(values, np.ndarray) and values.nbytes > LARGE:
+                values = values.astype(dtype or values.dtype, copy=False)
+                return brought(self._cupy, values, self)
             return self._cupy.asarray(values, dtype=dtype)
 
     @property

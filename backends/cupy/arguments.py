@@ -75,12 +75,20 @@ def apart(array: Array, axis: int) -> Any:
     return long(array.strides[axis] // array.itemsize)
 
 
+def side_by_side(array: Array, axis: int) -> bool:
+    """Return whether neighbours along an axis are neighbours in memory.
+
+    One number has no neighbours: what a library says how far they lie apart, 0 or anything, says nothing.
+    """
+    return bool(array.shape[axis] == 1 or array.strides[axis] == array.itemsize)
+
+
 def network_step(array: Array, inner: int, leading: tuple[int, ...]) -> Any:
     """Return how many numbers the networks' parts lie apart, 0 for a part that all share; None if kernels can't tell.
 
     ``array`` has ``inner`` axes after the networks'. A bias has to be contiguous in itself.
     """
-    if inner == 1 and array.strides[-1] != array.itemsize:
+    if inner == 1 and not side_by_side(array, -1):
         return None
     if array.ndim == inner:
         return ZERO
@@ -101,6 +109,12 @@ def strided(array: Array, leading: tuple[int, ...]) -> Any:
     if networks is None or min(array.strides) < 0:
         return None
     return networks, apart(array, -2), apart(array, -1)
+
+
+def by_rows(array: Array) -> bool:
+    """Return whether matrices lie row after row, each one contiguous in itself."""
+    row = array.shape[-1] * array.itemsize
+    return side_by_side(array, -1) and bool(array.shape[-2] == 1 or array.strides[-2] == row)
 
 
 def rate_step(rate: Any, theta: Array) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.streaming import Feed
+from gpunet.streaming import CHUNK, Feed
 from gpunet.typing import Array, HostArray
 
 SHARE = 0.7
@@ -20,6 +20,27 @@ MOST_THREADS = 8
 """One thread gathers some 6 GB of rows in a second, a bus has ten times that."""
 WORTH_A_THREAD = 2**22
 """Bytes that take a thread some hundred times as long as it takes to wake it."""
+
+
+LARGE = 4 * CHUNK
+"""Bytes of an array that is brought to the device in chunks."""
+
+
+def brought(cupy: Any, array: HostArray, backend: Any) -> Array:
+    """Return a large array of the host on the device, brought there through buffers of a chunk's size.
+
+    CuPy's own `asarray` copies all of it to pinned memory first, which its pool keeps, of the next power of 2 in size:
+    for 70 GB more than most hosts have left.
+    """
+    n = array.shape[0]
+    rows = max(1, min(n, CHUNK * n // array.nbytes))
+    made, starts = cupy.empty(array.shape, dtype=array.dtype), range(0, n, rows)
+    chunks = PinnedFeed(cupy, [array], rows, backend)(
+        np.arange(start, min(start + rows, n)) for start in starts
+    )
+    for start, (chunk,) in zip(starts, chunks, strict=True):
+        made[start : start + rows] = chunk[: n - start]
+    return made
 
 
 def room(cupy: Any, device: Any) -> int:
@@ -62,22 +83,25 @@ class PinnedFeed(Feed):
         """Yield the chunks, without waiting for the device but where it is two of them behind."""
         here = self._cupy.cuda.get_current_stream()
         taken = here.record()  # what was computed before in the device's buffer
-        for number, order in enumerate(orders):
-            which, rows = number % 2, slice(order.shape[0])
-            if self._sent[which] is not None:
-                self._sent[which].synchronize()
-            self._copies.wait_event(taken)
-            for array, pinned, arriving in zip(
-                self._arrays, self._pinned[which], self._arriving, strict=True
-            ):
-                self._gather(array, order, pinned[rows])
-                arriving[rows].set(pinned[rows], stream=self._copies)
-            self._sent[which] = self._copies.record()
-            here.wait_event(self._sent[which])
-            for arriving, chunk in zip(self._arriving, self._chunk, strict=True):
-                chunk[rows] = arriving[rows]
-            taken = here.record()
-            yield self._chunk
+        try:
+            for number, order in enumerate(orders):
+                which, rows = number % 2, slice(order.shape[0])
+                if self._sent[which] is not None:
+                    self._sent[which].synchronize()
+                self._copies.wait_event(taken)
+                for array, pinned, arriving in zip(
+                    self._arrays, self._pinned[which], self._arriving, strict=True
+                ):
+                    self._gather(array, order, pinned[rows])
+                    arriving[rows].set(pinned[rows], stream=self._copies)
+                self._sent[which] = self._copies.record()
+                here.wait_event(self._sent[which])
+                for arriving, chunk in zip(self._arriving, self._chunk, strict=True):
+                    chunk[rows] = arriving[rows]
+                taken = here.record()
+                yield self._chunk
+        finally:  # however it ends: CuPy's pools don't know that a copy still reads and writes these buffers
+            self._copies.synchronize()
 
     def _gather(self, array: HostArray, order: HostArray, into: HostArray) -> None:
         """Gather rows, a share of them in each thread."""

@@ -33,6 +33,9 @@ ENOUGH = 1e10
 PATIENCE = 500
 """After so many steps a graph of several is captured: it takes about as long as it has saved by then."""
 
+SHORT = "cudaErrorMemoryAllocation"
+"""How CUDA says that there is no memory."""
+
 PURPOSE = (
     "CUDA graphs can't be used here, so that every kernel is started by itself: the result is the same, small networks "
     f"take several times as long. {VARIABLE}=0 chooses that without a warning. The reason"
@@ -264,6 +267,10 @@ def _allocator(cupy: Any) -> Callable[[int], Any]:
         try:
             return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
         except cupy.cuda.runtime.CUDARuntimeError as error:
+            if SHORT not in str(
+                error
+            ):  # a kernel that failed is told of by whatever is called next
+                raise
             raise MemoryError(str(error)) from error
 
     return allocate

@@ -18,7 +18,19 @@ from gpunet.primitives import Hidden
 from gpunet.streaming import HostColumns
 from gpunet.typing import Array
 
-from .arguments import NULL, ZERO, apart, blocks_of, ints, network_step, plain, settings_of, strided
+from .arguments import (
+    NULL,
+    ZERO,
+    apart,
+    blocks_of,
+    by_rows,
+    ints,
+    network_step,
+    plain,
+    settings_of,
+    side_by_side,
+    strided,
+)
 from .kernels import ELEMENTWISE, FROM_Z, THREADS, TILE, TYPES
 from .launching import ROWS
 from .primitives import CuPyPrimitives
@@ -64,7 +76,7 @@ class LayerPrimitives(CuPyPrimitives):
         """Return whether x and y are rows of memory, seen as columns."""
         arrays = (x, y)
         return (
-            all(array.ndim == 2 and array.strides[0] == array.itemsize for array in arrays)
+            all(array.ndim == 2 and side_by_side(array, 0) for array in arrays)
             and plain(views=arrays)
             and examples.dtype == np.int64
             and bool(examples.flags.c_contiguous)
@@ -162,7 +174,7 @@ class LayerPrimitives(CuPyPrimitives):
         if under is not None:
             Theta, activation, below = under
             read = strided(Theta, leading)
-            if read is None or read[1:] != (inputs, 1):
+            if read is None or not by_rows(Theta):
                 return None
             of_Theta = read[0]
             pulled = self.xp.empty((*leading, inputs, m), dtype=delta.dtype)
@@ -193,7 +205,7 @@ class LayerPrimitives(CuPyPrimitives):
         small = networks * rows * inputs * m <= SMALL and len(leading) <= 1
         if of_Theta is None or of_a is None or not small or a.shape[-2] != inputs:
             return None
-        if of_Theta[1:] != (inputs, 1):
+        if not by_rows(Theta):
             return None
         return leading, networks, (rows, inputs, m), (of_Theta[0], *of_a)
 

@@ -9,7 +9,7 @@ from gpunet.loss_scaling import LARGEST, PATIENCE, SMALLEST, Scale
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.typing import Array
 
-from .arguments import NULL, ZERO, dense, ints, number_of, plain, rate_step, real
+from .arguments import NULL, ZERO, dense, ints, number_of, plain, rate_step, real, side_by_side
 from .kernels import RULES, THREADS, TYPES
 from .launching import ROWS, Launching
 
@@ -21,7 +21,7 @@ class Updates(Launching):
 
     def half_square(self, weights: Array) -> Array:
         """Return ½ Σ Θ² from one kernel, or two for many weights."""
-        rows = weights.ndim <= 2 and weights.strides[-1] == weights.itemsize
+        rows = weights.ndim <= 2 and side_by_side(weights, -1)
         if not rows or not plain(views=(weights,)):
             return super().half_square(weights)
         return self._sums(weights, "HalfSquare")
