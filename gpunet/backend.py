@@ -250,6 +250,10 @@ class Backend:
             totals.append(total)
         return carry, totals
 
+    def step_seconds(self, operations: float) -> float:
+        """Return about how long a training step of so many operations takes, starting it included."""
+        return (1e6 + operations) / 1.5e10
+
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether an error says that the device's memory is short."""
         return isinstance(error, MemoryError)

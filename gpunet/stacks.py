@@ -186,7 +186,8 @@ class Stack:
 
         Fewer if they would take long. One that is asked to stop may leave them within an epoch, whose cost isn't known.
         """
-        epochs = at_once(epochs, self.steps, math.prod(self.theta.shape), self.batch_size)
+        parameters = math.prod(self.theta.shape)
+        epochs = at_once(self._backend, epochs, self.steps, parameters, self.batch_size)
         numbers = range(self.step + 1, self.step + 1 + epochs * self.steps)
         rates = self._rates(numbers)
         if any(self.members[0].dropout):

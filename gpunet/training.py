@@ -28,18 +28,17 @@ from gpunet.step import Carry, Data, TrainingStep, of_the_whole
 from gpunet.streaming import Chunks, HostColumns
 from gpunet.typing import Array, HostArray, Namespace
 
-AHEAD = 3e8
-"""As many operations as epochs may have that are run without a look in between: some 20 ms of a processor."""
-_A_STEP = 1e6
-"""To start a step takes about as long as so many operations."""
+AHEAD = 0.02
+"""As many seconds as epochs may take that are run without a look in between."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
 
 
-def at_once(epochs: int, steps: int, parameters: int, m: int) -> int:
-    """Return how many of these epochs to run without a look in between, of so many steps of so many operations each."""
-    return max(1, min(epochs, int(AHEAD / (steps * (_A_STEP + 6 * parameters * m)))))
+def at_once(backend: Backend, epochs: int, steps: int, parameters: int, m: int) -> int:
+    """Return how many of these epochs to run without a look in between, of so many steps of m examples each."""
+    seconds = steps * backend.step_seconds(6 * parameters * m)
+    return max(1, min(epochs, int(AHEAD / seconds)))
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -180,7 +179,8 @@ class Epochs:
         It may be fewer: one at first, and none that takes long; and fewer again if it is asked to stop, which may
         leave the state within an epoch.
         """
-        count = at_once(epochs, self.steps, state.theta.shape[-1], self.batch_size)
+        parameters = state.theta.shape[-1]
+        count = at_once(self._backend, epochs, self.steps, parameters, self.batch_size)
         first = not (self._fits or self._drops or self.batch_size == 1)
         if count == 1 or first or self._chunks is not None:
             cut = False
