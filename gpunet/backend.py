@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -249,6 +250,11 @@ class Backend:
                 break
             totals.append(total)
         return carry, totals
+
+    def step_seconds(self, shape: tuple[int, ...], m: int) -> float:
+        """Return about how long a training step of m examples takes with θ of this shape (..., P)."""
+        networks, operations = math.prod(shape[:-1]), 6 * math.prod(shape) * m
+        return (1e6 + 2.5e4 * networks + operations) / 2e10
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether an error says that the device's memory is short."""

@@ -15,12 +15,12 @@ from gpunet.memory import hypothesis_within
 from gpunet.notices import warn
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.primitives import example_share, mean_cost
-from gpunet.runs import Callback, EarlyStopping, Result
+from gpunet.runs import Callback, EarlyStopping, Result, train
 from gpunet.schedules import Schedule
 from gpunet.scores import decide, score
 from gpunet.step import Data
 from gpunet.streaming import HostColumns
-from gpunet.training import Epochs, TrainingState, train
+from gpunet.training import Epochs, TrainingState
 from gpunet.typing import Array
 
 Held = tuple[Array, Array, Array | None]

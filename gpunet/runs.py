@@ -1,4 +1,4 @@
-"""What happens around a training run: records, early stopping, Ctrl-C, how it ended."""
+"""A training run: its epochs, and around them records, early stopping, Ctrl-C, how it ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from gpunet.backend import Backend
+from gpunet.training import Epochs, TrainingState
 from gpunet.typing import Array
 
 Record = dict[str, float]
@@ -144,3 +145,69 @@ class Watch:
         elif self.stopping is not None and self.stopping.exhausted:
             self.result.reason = "early_stopping"
         return self.result.reason == "epochs"
+
+
+def train(
+    epochs: Epochs,
+    state: TrainingState,
+    *,
+    backend: Backend,
+    n_epochs: int,
+    learning_rate: Callable[[int], float],
+    evaluate: Evaluate | None = None,
+    stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callback] = (),
+    on_step: Callable[[int], None] | None = None,
+) -> Result:
+    """Train for ``n_epochs`` epochs, or until something ends the run.
+
+    Parameters
+    ----------
+    epochs : Epochs
+    state : TrainingState
+        Where to start; it is moved along, so that a second call goes on.
+    backend : Backend
+    n_epochs : int
+    learning_rate : callable
+        See `Epochs.run`.
+    evaluate : callable, optional
+        See `gpunet.runs.Evaluate`: what else to know after each epoch.
+    stopping : EarlyStopping, optional
+    callbacks : sequence of callable
+        See `gpunet.runs.Callback`.
+    on_step : callable, optional
+        Told how many examples each step takes, just before it; for progress bars. A compiled epoch skips it.
+
+    Returns
+    -------
+    Result
+    """
+    xp = backend.xp
+    result = Result(xp.asarray(state.theta, copy=True), epoch=state.epoch)
+    watch = Watch(backend, evaluate, stopping, callbacks, result)
+    taken = 0
+
+    with Interruption() as interruption:
+
+        def stop() -> bool:
+            nonlocal taken
+            if interruption.requested:
+                return True
+            if on_step is not None:
+                on_step(min(epochs.batch_size, epochs.n - taken))
+                taken += epochs.batch_size
+            return False
+
+        for _ in range(n_epochs):
+            taken = 0
+            cost = epochs.run(state, learning_rate, stop)
+            if interruption.requested:
+                break
+            if not watch.after_epoch(state.epoch, state.theta, cost, learning_rate(state.step)):
+                break
+        if interruption.requested and result.reason == "epochs":
+            result.reason, result.epoch = "interrupted", state.epoch
+            finite = xp.all(xp.isfinite(state.theta))
+            if stopping is None and bool(backend.to_host(finite)):
+                result.theta = state.theta
+    return result

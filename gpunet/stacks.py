@@ -186,8 +186,7 @@ class Stack:
 
         Fewer if they would take long. One that is asked to stop may leave them within an epoch, whose cost isn't known.
         """
-        networks, parameters = self.theta.shape
-        epochs = at_once(epochs, self.steps, parameters, self.batch_size, networks)
+        epochs = at_once(self._backend, epochs, self.steps, self.theta, self.batch_size)
         numbers = range(self.step + 1, self.step + 1 + epochs * self.steps)
         rates = self._rates(numbers)
         if any(self.members[0].dropout):

@@ -1,4 +1,4 @@
-"""Training: minibatches, epochs, stopping, history.
+"""Training: epochs of minibatches.
 
 An epoch is what a backend's ``compile`` makes of the training step (`gpunet.step`). Nothing inside reads a value back
 to the host; the host reads once an epoch, or once for several, all it wants to know at once. What a run is made of, the
@@ -8,7 +8,7 @@ generator of its shuffles included, is plain data (`TrainingState`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,26 +22,22 @@ from gpunet.loss_scaling import start as first_scale
 from gpunet.memory import PARTS, explained, step_too_large, with_less
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
-from gpunet.runs import Callback, EarlyStopping, Evaluate, Interruption, Result, Watch
 from gpunet.sparse import SparseColumns
 from gpunet.step import Carry, Data, TrainingStep, of_the_whole
 from gpunet.streaming import Chunks, HostColumns
 from gpunet.typing import Array, HostArray, Namespace
 
-AHEAD = 3e8
-"""As many operations as epochs may have that are run without a look in between: some 20 ms of a processor."""
-_A_STEP = 1e6
-_A_NETWORK = 1e5
-"""To start a step takes about as long as so many operations, and for each network as many more."""
+AHEAD = 0.02
+"""As many seconds as epochs may take that are run without a look in between."""
 
 LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
 
 
-def at_once(epochs: int, steps: int, parameters: int, m: int, networks: int = 1) -> int:
-    """Return how many of these epochs to run without a look in between, by the operations of their steps."""
-    operations = steps * (_A_STEP + networks * (_A_NETWORK + 6 * parameters * m))
-    return max(1, min(epochs, int(AHEAD / operations)))
+def at_once(backend: Backend, epochs: int, steps: int, theta: Array, m: int) -> int:
+    """Return how many of these epochs to run without a look in between, of so many steps of m examples each."""
+    seconds = steps * backend.step_seconds(theta.shape, m)
+    return max(1, min(epochs, int(AHEAD / seconds)))
 
 
 def of_each(learning_rate: LearningRate, numbers: range) -> Iterable[float]:
@@ -182,7 +178,7 @@ class Epochs:
         It may be fewer: one where they take long, and of the first ones, for which memory may be short; and fewer again
         if it is asked to stop, which may leave the state within an epoch, and its generator behind all of them.
         """
-        count = at_once(epochs, self.steps, state.theta.shape[-1], self.batch_size)
+        count = at_once(self._backend, epochs, self.steps, state.theta, self.batch_size)
         first = not (self._fits or self._drops or self.batch_size == 1)
         if count == 1 or first or self._chunks is not None:
             cut = False
@@ -352,69 +348,3 @@ def _copied(xp: Namespace, tree: Any) -> Any:
     if isinstance(tree, tuple):
         return tuple(_copied(xp, part) for part in tree)
     return xp.asarray(tree, copy=True)
-
-
-def train(
-    epochs: Epochs,
-    state: TrainingState,
-    *,
-    backend: Backend,
-    n_epochs: int,
-    learning_rate: Callable[[int], float],
-    evaluate: Evaluate | None = None,
-    stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callback] = (),
-    on_step: Callable[[int], None] | None = None,
-) -> Result:
-    """Train for ``n_epochs`` epochs, or until something ends the run.
-
-    Parameters
-    ----------
-    epochs : Epochs
-    state : TrainingState
-        Where to start; it is moved along, so that a second call goes on.
-    backend : Backend
-    n_epochs : int
-    learning_rate : callable
-        See `Epochs.run`.
-    evaluate : callable, optional
-        See `gpunet.runs.Evaluate`: what else to know after each epoch.
-    stopping : EarlyStopping, optional
-    callbacks : sequence of callable
-        See `gpunet.runs.Callback`.
-    on_step : callable, optional
-        Told how many examples each step takes, just before it; for progress bars. A compiled epoch skips it.
-
-    Returns
-    -------
-    Result
-    """
-    xp = backend.xp
-    result = Result(xp.asarray(state.theta, copy=True), epoch=state.epoch)
-    watch = Watch(backend, evaluate, stopping, callbacks, result)
-    taken = 0
-
-    with Interruption() as interruption:
-
-        def stop() -> bool:
-            nonlocal taken
-            if interruption.requested:
-                return True
-            if on_step is not None:
-                on_step(min(epochs.batch_size, epochs.n - taken))
-                taken += epochs.batch_size
-            return False
-
-        for _ in range(n_epochs):
-            taken = 0
-            cost = epochs.run(state, learning_rate, stop)
-            if interruption.requested:
-                break
-            if not watch.after_epoch(state.epoch, state.theta, cost, learning_rate(state.step)):
-                break
-        if interruption.requested and result.reason == "epochs":
-            result.reason, result.epoch = "interrupted", state.epoch
-            finite = xp.all(xp.isfinite(state.theta))
-            if stopping is None and bool(backend.to_host(finite)):
-                result.theta = state.theta
-    return result

@@ -26,8 +26,9 @@ from gpunet import activations, losses, optimizers
 from gpunet.backend import Backend, BackendUnavailableError, get_backend
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
+from gpunet.runs import train
 from gpunet.stacks import Member, Stack
-from gpunet.training import Epochs, TrainingState, train
+from gpunet.training import Epochs, TrainingState
 
 
 def module_beside(name):

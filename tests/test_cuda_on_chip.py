@@ -534,7 +534,7 @@ PROGRAMS = {
     [*((name, "sm_90") for name in PROGRAMS), ("everything", "sm_80"), ("everything", "sm_100")],
 )
 def test_programs_compile_without_a_warning(nvrtc, name, generation):
-    options = (*OPTIONS, f"--gpu-architecture={generation}")
+    options = (*OPTIONS, *program_test.CUPYS, f"--gpu-architecture={generation}")
     code, said, _ = nvrtc.compile(PROGRAMS[name]().source, options, [])
     assert said == ""
     assert NAME.encode() in code

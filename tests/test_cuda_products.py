@@ -258,7 +258,7 @@ class TestHandles:
         gc.collect()
         assert cublas.destroyed == [2]
 
-    def test_a_stream_is_set_once_and_its_workspace_after_it(self, cupy, cublas):
+    def test_a_stream_is_set_and_its_workspace_after_it(self, cupy, cublas):
         matmul, square = Products(cupy, cublas).matmul, cupy.asarray(numbers(4, 4))
         matmul(square, square)
         assert cublas.handles[1]["workspace"] == (WORKSPACE, WORKSPACE)
@@ -268,3 +268,6 @@ class TestHandles:
             assert cublas.handles[1]["workspace"] is not None
         matmul(square, square)
         assert cublas.handles[1]["stream"] == 0
+        cublas.set_stream(1, 99)  # as a stream that is gone may leave it
+        matmul(square, square)
+        assert cublas.handles[1] == {"stream": 0, "workspace": (WORKSPACE, WORKSPACE)}

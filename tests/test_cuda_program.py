@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from gpunet.backends.cupy.kernels import FILES, OPTIONS, SOURCE, THREADS, names
 
+CUPYS = ("-ftz=true", "--device-as-default-execution-space")
+"""Options that CuPy 14 adds: cupy/cuda/compiler.py."""
+
 
 class NVRTC:
     """Compiles CUDA to machine code, which takes NVIDIA's own assembler, too."""
@@ -64,7 +67,7 @@ def nvrtc():
 
 @pytest.mark.parametrize("generation", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_compiles_without_a_warning(nvrtc, generation):
-    options = (*OPTIONS, f"--gpu-architecture={generation}")
+    options = (*OPTIONS, *CUPYS, f"--gpu-architecture={generation}")
     code, said, lowered = nvrtc.compile(SOURCE, options, names())
     assert said == ""
     assert code[:4] == b"\x7fELF"

@@ -12,8 +12,9 @@ import pytest
 from gpunet import activations, losses, optimizers
 from gpunet.backend import get_backend
 from gpunet.network import Architecture
+from gpunet.runs import train
 from gpunet.stacks import Member, Stack
-from gpunet.training import Epochs, TrainingState, train
+from gpunet.training import Epochs, TrainingState
 
 pytest.importorskip("array_api_strict", reason="array-api-strict isn't installed")
 

@@ -291,7 +291,7 @@ def test_a_fit_takes_it_where_it_is_worth_it(monkeypatch):
 @pytest.mark.parametrize("n", [200, 230], ids=["full batches", "a partial one"])
 def test_a_long_run_of_short_epochs_goes_over_to_it(n, monkeypatch):
     monkeypatch.setattr("gpunet.backends.numpy._SPENT", 7.7e6)  # the seventh step: a partial batch
-    monkeypatch.setattr("gpunet.training.AHEAD", 4e6)  # an epoch or two at once
+    monkeypatch.setattr("gpunet.training.AHEAD", 2e-4)  # an epoch or two at once
     taken = []
     find = Programs.find
     monkeypatch.setattr(

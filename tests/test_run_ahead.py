@@ -1,12 +1,16 @@
 """Epochs that nobody looks at in between: the very same numbers as one after the other, and no epoch too many."""
 
+import itertools
 import warnings
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from estimator_helpers import X_IRIS, Y_IRIS
+from gpunet.backends.cupy import CuPyBackend
 
 from gpunet import GridSearchCV, MLPClassifier, MLPRegressor, optimizers, training
 from gpunet.backend import get_backend
@@ -68,6 +72,24 @@ class TestOneNetwork:
         assert state.epoch == 1 + min(4, len(costs) + 1)  # the one that is cut short counts
         assert state.slots is not None
         assert np.isfinite(state.theta).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "m", "processor", "device"),
+    [
+        ((10, 16, 3), 32, 32, 11, 41),
+        ((50, 100, 10), 25, 200, 1, 52),
+        ((784, 256, 128, 10), 235, 256, 1, 3),
+        ((1024, 2048, 2048, 10), 64, 1024, 1, 1),
+    ],
+)
+def test_a_device_runs_further_ahead_than_a_processor(sizes, steps, m, processor, device):
+    """There, too, the host waits only once in some 20 ms."""
+    parameters = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    cupy = SimpleNamespace(step_seconds=partial(CuPyBackend.step_seconds, None))
+    for backend, epochs in ((get_backend("numpy"), processor), (cupy, device)):
+        theta = np.empty(parameters)
+        assert training.at_once(backend, 1000, steps, theta, m) == epochs
 
 
 class TestEstimators:

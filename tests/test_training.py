@@ -20,8 +20,9 @@ import gpunet
 from gpunet import optimizers
 from gpunet.backend import Backend, get_backend
 from gpunet.description import architecture_of
+from gpunet.runs import train
 from gpunet.step import TrainingStep
-from gpunet.training import Epochs, TrainingState, train
+from gpunet.training import Epochs, TrainingState
 
 
 @pytest.fixture(scope="module")

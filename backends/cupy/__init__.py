@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.metadata
+import math
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -68,6 +69,7 @@ class CuPyBackend(Backend):
         problem = None
         try:
             cublas = importlib.import_module("nvmath.bindings.cublas")
+            cublas.get_cudart_version()  # which looks for the library, as the import doesn't
         except (ImportError, OSError, RuntimeError) as error:
             self.xp, problem = xp, error
         else:
@@ -120,6 +122,10 @@ class CuPyBackend(Backend):
     def stacking(self) -> Stacking:
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
         return Stacking(int(self._device.mem_info[1]) // 8)
+
+    def step_seconds(self, shape: tuple[int, ...], m: int) -> float:
+        """Return about how long a training step takes: a small one as long as its graph takes to run."""
+        return 1.5e-5 + 6 * math.prod(shape) * m / 3e13
 
     def scales_losses(self, dtype: str) -> bool:
         """Return whether float32 is multiplied as ``GPUNET_PRODUCTS=float16`` has it."""

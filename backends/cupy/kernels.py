@@ -19,7 +19,10 @@ from gpunet.optimizers import Optimizer
 FILES = ("common.cuh", "activations.cuh", "output.cuh", "layers.cuh", "training.cuh")
 SOURCE = "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in FILES)
 OPTIONS = ("--std=c++17", "--fmad=false")
-"""Without contraction a kernel rounds as often as the reference does: their numbers can be compared bit for bit."""
+"""Without contraction a kernel rounds as often as the reference does: their numbers can be compared bit for bit.
+
+CuPy adds options of its own, to its own kernels too: ``-ftz=true``, with which float32 has nothing between 0 and 2⁻¹²⁶.
+"""
 
 THREADS = 256
 """Of a block whose threads work together; the program has the same number."""

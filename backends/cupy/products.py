@@ -145,17 +145,17 @@ class Handle:
 
     def __init__(self, cupy: Any, cublas: Any) -> None:
         self._cublas = cublas
-        self._stream: int | None = None
         self._workspace = cupy.cuda.Memory(WORKSPACE)  # in nobody's pool
         self._handle: int = cublas.create()
         weakref.finalize(self, _destroy, cublas, self._handle)
 
     def on(self, stream: int) -> int:
-        """Return the handle, set to a stream."""
-        if stream != self._stream:
-            self._cublas.set_stream(self._handle, stream)  # which forgets the workspace
-            self._cublas.set_workspace(self._handle, self._workspace.ptr, WORKSPACE)
-            self._stream = stream
+        """Return the handle, set to a stream.
+
+        Each time, which takes less than a microsecond: a new stream may be called as one that is gone.
+        """
+        self._cublas.set_stream(self._handle, stream)  # which forgets the workspace
+        self._cublas.set_workspace(self._handle, self._workspace.ptr, WORKSPACE)
         return self._handle
 
 
