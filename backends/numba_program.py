@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import blas_threads
-from .numba_recording import DividedRecording, Recording, address_of, replay_epochs
+from .numba_recording import DividedRecording, Recording, address_of, recorded, replay_epochs
 from .numba_tape import HostArray, strides
 from .recording import UnrecordableError
 
@@ -134,7 +134,7 @@ class Program:
         self, step: Any, carry: Any, batches: Any, data: Any, family: Family | None = None
     ) -> None:
         self._step, self._data, self._family = step, data, family or Family()
-        self._alone = Recording(step, carry, batches, data)
+        self._alone = recorded(step, carry, batches, data)
         self._divided: DividedRecording | None = None
         self._work = self._alone.multiplications
         self._steps = max(1, int(_AT_ONCE / (self._work * self._alone.networks)))

@@ -6,10 +6,12 @@ Requires: numba, scipy.
 from __future__ import annotations
 
 import _thread
+import copy
 import ctypes
 import functools
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from . import blas_threads
 from .numba_recorder import Recorder
 from .numba_replay import GIVEN_UP, KIND, NOTHING, WAIT, WIDTH, replay
 from .numba_shares import shared_out
-from .numba_tape import HostArray, Tape
+from .numba_tape import HostArray, Tape, strides
 from .recording import UnrecordableError
 
 _ALONE = np.zeros(1, np.int64)
@@ -61,11 +63,21 @@ class Recording:
         self._shares = shared_out(tape, threads)
         self.networks = tape.networks
         self.multiplications, self.largest = tape.multiplications, tape.largest
-        self._memory = np.empty(tape.size + 64, np.uint8)
+        self._take_memory(tape.size + 64)
         # kept, as their addresses are; but not by the tape, which is garbage that nobody may collect for long
         self._constants, tape.constants = tape.constants, []
-        self._arena = -(-address_of(self._memory) // 64) * 64
         self._fixed = [address_of(constant) for constant in self._constants]
+
+    def again(self) -> Recording:
+        """Return the same with memory of its own, for another thread."""
+        other = copy.copy(self)
+        other._shares = self._shares.copy()
+        other._take_memory(self._memory.size)
+        return other
+
+    def _take_memory(self, size: int) -> None:
+        self._memory = np.empty(size, np.uint8)
+        self._arena = -(-address_of(self._memory) // 64) * 64
 
     @property
     def operations(self) -> HostArray:
@@ -79,6 +91,47 @@ class Recording:
     def bases(self, given: list[int]) -> HostArray:
         """Return the addresses that operands are counted from."""
         return np.asarray([self._arena, *given, *self._fixed], np.int64)
+
+
+_RECORDED: weakref.WeakValueDictionary[Any, Recording] = weakref.WeakValueDictionary()
+"""What is in use, by what it was recorded for."""
+_SMALL = 4096
+"""Bytes of an array that is told by what is in it: numbers of a stack's networks."""
+
+
+def recorded(step: Any, carry: Any, batches: Any, data: Any) -> Recording:
+    """Return a recording: a copy where a step has been recorded for the same, as for the folds of a search."""
+    try:
+        known = (
+            step,
+            *(array.shape for array in (carry[0], carry[2])),
+            *((array.shape[1:], strides(array), array.dtype.char) for array in batches),
+            *map(id, data[:2]),
+            *map(_told, data[2:]),
+        )
+        hash(known)
+    except TypeError:  # a step that has no hash
+        return Recording(step, carry, batches, data)
+    found = _RECORDED.get(known)
+    if found is not None:
+        return found.again()
+    recording = _RECORDED[known] = Recording(step, carry, batches, data)
+    return recording
+
+
+def _told(part: Any) -> Any:
+    """Return what a part of a step's data is known by: which array it is, or what is in it.
+
+    A recording holds its arrays, so that as long as there is one, nothing else has their `id`.
+    """
+    if isinstance(part, dict):
+        return tuple((name, _told(value)) for name, value in part.items())
+    if isinstance(part, tuple):
+        return tuple(map(_told, part))
+    if isinstance(part, np.ndarray):
+        small = part.nbytes <= _SMALL
+        return (part.shape, part.dtype.char, part.tobytes()) if small else id(part)
+    return part
 
 
 class DividedRecording(Recording):

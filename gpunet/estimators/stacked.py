@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -187,6 +188,7 @@ class StackedFit:
 
     def warn(self) -> None:
         """Say what the fits have to say, as each would alone."""
-        for rules in self._rules:
-            if rules.warning is not None:
-                warn(rules.warning, ConvergenceWarning)
+        texts = collections.Counter(rules.warning for rules in self._rules)
+        for text, times in texts.items():
+            if text is not None:
+                warn(text, ConvergenceWarning, times)
