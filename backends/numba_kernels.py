@@ -213,20 +213,23 @@ def logistic_output(p: Any, n: Any) -> None:
             cost += (max(z[i], zero) - y[i] * z[i]) + math.log1p(e[i])
         else:
             near = max(low, min(one - low, a[i]))
-            cost -= y[i] * math.log(near) + (one - y[i]) * math.log(one - near)
+            if y[i] != zero:  # a logarithm takes as long as all else
+                cost -= y[i] * math.log(near)
+            if y[i] != one:
+                cost -= (one - y[i]) * math.log(one - near)
         a[i] = (a[i] - y[i]) * share
     p[5][0] = share * cost
 
 
 def squared_output(p: Any, n: Any) -> None:
-    """Put the mean of ½ (z − y)² into ``cost``, and δ into z."""
+    """Put ½ (z − y)² into ``cost``, added up by its share, and δ into z."""
     z, y, share = carray(p[0], n[0]), carray(p[1], n[0]), p[2][0]
     cost = 0.0
     for i in range(z.size):
         error = z[i] - y[i]
         cost += error * error
         z[i] = error * share
-    p[3][0] = 0.5 * share * cost
+    p[3][0] = 0.5 * p[2][1] * cost
 
 
 def row_sums(p: Any, n: Any) -> None:

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import blas_threads
-from .numba_recording import ALONE, DividedRecording, Recording, address_of
-from .numba_replay import replay_epochs
+from .numba_recording import DividedRecording, Recording, address_of, replay_epochs
 from .numba_tape import HostArray, strides
 from .recording import UnrecordableError
 
@@ -102,8 +101,8 @@ class Programs:
         if len(programs) == 1:  # no partial batch
             operations, bases, n_steps = operations * 2, [*bases, bases[0].copy()], [*n_steps, 0]
         replay_epochs(
-            *operations, *bases, *n_steps, epochs, programs[0].recording.networks, len(given), totals[0].nbytes,
-            ALONE,
+            operations, bases, n_steps, epochs=epochs, networks=programs[0].recording.networks,
+            total=len(given), apart=totals[0].nbytes,
         )  # fmt: skip
         return (theta, slots, totals[-1]), list(totals)
 

@@ -13,6 +13,7 @@ import numpy as np
 from gpunet import activations, losses, optimizers
 from gpunet.activations import Activation, Identity, ReLU, Sigmoid, Softmax, Tanh
 from gpunet.losses import (
+    AveragedSquaredError,
     ClippedCrossEntropy,
     ClippedSoftmaxCrossEntropy,
     CrossEntropy,
@@ -156,6 +157,8 @@ class Recorder(Primitives):
         if weights is not None or kinds not in _PAIRS:
             return super().output(z, bias, activation, loss, y, weights, total)
         numbers = [1.0 / (total or z.own[-1]), np.finfo(self.tape.dtype).eps]
+        if kinds[0] is Identity:  # the cost's share beside that of δ
+            numbers[1] = numbers[0] / (z.own[0] if kinds[1] is AveragedSquaredError else 1)
         share, cost = (
             self.tape.array(np.asarray(numbers, self.tape.dtype)),
             self.tape.take((), shared=False),
@@ -279,6 +282,7 @@ _PAIRS = {
     (Sigmoid, CrossEntropy),
     (Sigmoid, ClippedCrossEntropy),
     (Identity, SquaredError),
+    (Identity, AveragedSquaredError),
 }
 
 

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from .numba_shares import shared_out
 from .numba_tape import HostArray, Tape
 from .recording import UnrecordableError
 
-ALONE = np.zeros(1, np.int64)
+_ALONE = np.zeros(1, np.int64)
 """The counter of a thread that waits for nobody."""
 
 
@@ -73,7 +74,7 @@ class Recording:
 
     def replay(self, given: list[int], first: int, last: int) -> None:
         """Go through some minibatches, from the addresses of the carry's arrays and the batches'."""
-        replay(self._shares[0], self.bases(given), self.networks, first, last, ALONE, 1, 0)
+        replay_steps(self._shares[0], self.bases(given), self.networks, first, last)
 
     def bases(self, given: list[int]) -> HostArray:
         """Return the addresses that operands are counted from."""
@@ -97,7 +98,7 @@ class DividedRecording(Recording):
         self._in_turn = in_turn[in_turn[:, KIND] != NOTHING]
         self._in_turn[:, WAIT] = 0
         # no step: what loads the compiled loop should not count as a thread's
-        replay(self._in_turn, self.bases([0]), 1, 0, 0, ALONE, 1, 0)
+        replay_steps(self._in_turn, self.bases([0]), 1, 0, 0)
         self._to_begin, self._took = 0.0, {True: 0.0, False: 0.0}
         # the first time doesn't count: BLAS takes memory for another thread
         self._to_try, self._replays, self._rest = [True, True, False], 0, self.trial
@@ -123,10 +124,47 @@ class DividedRecording(Recording):
         began = time.perf_counter()
         begun = replay_together(self._shares, bases, first, last) if together else None
         if begun is None:  # not asked for, or not possible
-            replay(self._in_turn, bases, 1, first, last, ALONE, 1, 0)
+            replay_steps(self._in_turn, bases, 1, first, last)
         else:
             self._to_begin, began = begun - began, begun
         self._took[begun is not None] = (time.perf_counter() - began) / (last - first)
+
+
+def replay_steps(  # noqa: PLR0917  # see `replay`
+    operations: HostArray,
+    bases: HostArray,
+    networks: int,
+    first: int,
+    last: int,
+    counter: HostArray = _ALONE,
+    threads: int = 1,
+    give_way: int = 0,
+) -> bool:
+    """Go through some minibatches; return whether all threads could begin."""
+    none = (operations, bases, 0, 0, 0)
+    return bool(
+        replay(operations, bases, networks, first, last, counter, threads, give_way, 1, *none)
+    )
+
+
+def replay_epochs(
+    operations: Sequence[HostArray],
+    bases: Sequence[HostArray],
+    steps: Sequence[int],
+    *,
+    epochs: int,
+    networks: int,
+    total: int,
+    apart: int,
+) -> None:
+    """Go through some epochs: of each the full batches, then the partial last one; operations, bases and steps of both.
+
+    ``total`` is the number of the base that an epoch's cost is added up at, ``apart`` how many bytes lie between two.
+    """
+    replay(
+        operations[0], bases[0], networks, 0, steps[0], _ALONE, 1, 0, epochs, operations[1],
+        bases[1], steps[1], total, apart,
+    )  # fmt: skip
 
 
 def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) -> float | None:
@@ -135,7 +173,7 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
     Return when all had begun, by `time.perf_counter`; None if one couldn't, and nothing was done.
     """
     counter = np.zeros(1, np.int64)
-    arguments = (bases, 1, first, last, counter, len(shares), _give_way())
+    sharing = counter, len(shares), _give_way()
 
     def help_out(share: HostArray, begun: _thread.LockType) -> None:
         try:
@@ -143,7 +181,7 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
                 blas_threads.one_in_this_thread()
             finally:  # whatever happens, nobody waits for it
                 begun.release()
-            replay(share, *arguments)
+            replay_steps(share, bases, 1, first, last, *sharing)
         except BaseException:
             counter[0] = GIVEN_UP
             raise
@@ -159,7 +197,7 @@ def replay_together(shares: HostArray, bases: HostArray, first: int, last: int) 
                 return None
             begun.acquire()  # asleep until then, it leaves its processor to the new thread
         all_begun = time.perf_counter()
-        done = bool(replay(shares[0], *arguments))
+        done = replay_steps(shares[0], bases, 1, first, last, *sharing)
     finally:
         if not done:  # or those that have begun would wait forever
             counter[0] = GIVEN_UP

@@ -110,56 +110,47 @@ def replay(  # noqa: PLR0917  # numba's own calls take no keywords
     counter: Any,
     threads: int,
     give_way: int,
+    epochs: int,
+    more_operations: Any,
+    more_bases: Any,
+    more: int,
+    total: int,
+    apart: int,
 ) -> bool:
     """Go through the operations for each minibatch and, those that all share excepted, each network.
 
     With several ``threads`` each has operations of its own, and ``counter`` says how often they have waited for each
     other. Return False if one of them couldn't begin, and nothing was done.
+
+    With several ``epochs`` each has so many minibatches from ``first`` to ``last``, one epoch's behind the other's, and
+    then ``more`` of another size, with operations of their own. ``total`` says which base an epoch's cost is added up
+    at, ``apart`` how many bytes further the next one's is. One function does both: to compile one takes long enough.
     """
-    start, meeting, met = operations.ctypes.data, counter.ctypes.data, threads
+    meeting, met = counter.ctypes.data, threads
     if threads > 1 and not _wait(meeting, met, give_way):
         return False
-    for step in range(first, last):
-        for network in range(networks):
-            for o in range(operations.shape[0]):
-                row = operations[o]
-                if network > 0 and row[SHARED] != 0:
-                    continue
-                if row[WAIT] != 0:
-                    met += threads
-                    _wait(meeting, met, give_way)
-                for i in range(row[COUNT]):
-                    at = OPERANDS + 4 * i
-                    base = bases[row[at]] + row[at + 1]
-                    row[FOUND + i] = base + network * row[at + 2] + step * row[at + 3]
-                _do(row, start + 8 * (o * WIDTH + FOUND), start + 8 * (o * WIDTH + NUMBERS))
+    for part in range(2 * epochs):
+        epoch, rows, at = part // 2, operations, bases
+        start, stop = first + epoch * (last - first), last + epoch * (last - first)
+        if part % 2 == 1:
+            rows, at = more_operations, more_bases
+            start, stop = epoch * more, (epoch + 1) * more
+        begin = rows.ctypes.data
+        for step in range(start, stop):
+            for network in range(networks):
+                for o in range(rows.shape[0]):
+                    row = rows[o]
+                    if network > 0 and row[SHARED] != 0:
+                        continue
+                    if row[WAIT] != 0:
+                        met += threads
+                        _wait(meeting, met, give_way)
+                    for i in range(row[COUNT]):
+                        where = OPERANDS + 4 * i
+                        base = at[row[where]] + row[where + 1]
+                        row[FOUND + i] = base + network * row[where + 2] + step * row[where + 3]
+                    _do(row, begin + 8 * (o * WIDTH + FOUND), begin + 8 * (o * WIDTH + NUMBERS))
+        at[total] += apart
     if threads > 1:
         _wait(meeting, met + threads, give_way)
     return True
-
-
-@njit(nogil=True, cache=True)
-def replay_epochs(  # noqa: PLR0917
-    operations: Any,
-    last_operations: Any,
-    bases: Any,
-    last_bases: Any,
-    steps: int,
-    last_steps: int,
-    epochs: int,
-    networks: int,
-    total: int,
-    apart: int,
-    counter: Any,
-) -> None:
-    """Go through some epochs: the full batches of each, and then, where there is one, the partial last one.
-
-    ``total`` says which base the epoch's cost is added up at, ``apart`` how many bytes further the next one's is.
-    """
-    for epoch in range(epochs):
-        first = epoch * steps
-        replay(operations, bases, networks, first, first + steps, counter, 1, 0)
-        first = epoch * last_steps
-        replay(last_operations, last_bases, networks, first, first + last_steps, counter, 1, 0)
-        bases[total] += apart
-        last_bases[total] += apart

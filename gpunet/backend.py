@@ -11,9 +11,9 @@ Subclass `Backend` for your library, name it in your ``pyproject.toml``, and ins
 
 No change in gpunet is needed. The class says what it needs (`library`, `install`, `types`), imports the library only in
 ``__init__``, sets ``xp`` and ``device``, and converts to and from NumPy. That is all it takes to be right. To be fast
-it may override three things, each tested against its default on the same numbers: the namespace ``xp`` may bring
-better functions, ``primitives`` better formulas (`gpunet.primitives`), and `compile` may turn an epoch of training
-steps into something that replays, `epochs` several of them.
+it may override a few things, each tested against its default on the same numbers: the namespace ``xp`` may bring
+better functions, ``primitives`` better formulas (`gpunet.primitives`), `compile` may turn an epoch of training steps
+into something that replays, and `epochs` several of them.
 """
 
 from __future__ import annotations
@@ -250,9 +250,9 @@ class Backend:
             totals.append(total)
         return carry, totals
 
-    def step_seconds(self, operations: float) -> float:
-        """Return about how long a training step of so many operations takes, starting it included."""
-        return (1e6 + operations) / 1.5e10
+    def step_seconds(self, operations: float, networks: int = 1) -> float:
+        """Return about how long a training step of so many operations takes, to start it and each network included."""
+        return (1e6 + 1e5 * networks + operations) / 1.5e10
 
     def is_memory_error(self, error: Exception) -> bool:
         """Return whether an error says that the device's memory is short."""

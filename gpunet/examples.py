@@ -63,7 +63,9 @@ class Border:
             )
         if host and in_parts and not self.backend.holds(x.nbytes):
             return HostColumns(x, self.backend, self.dtype)
-        return self.backend.xp.matrix_transpose(self.backend.asarray(x) if host else x)
+        if host:  # each example's numbers side by side, to be gathered quickly
+            x = self.backend.asarray(x if x.flags.c_contiguous else x.copy(order="C"))
+        return self.backend.xp.matrix_transpose(x)
 
     def targets(self, Y: Any, m: int, name: str = "Y") -> Array:
         """Return Y (m, K), or (m,) for one output or class numbers, as columns (K, m).

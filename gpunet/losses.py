@@ -139,6 +139,13 @@ class SquaredError(Loss):
         return a - y
 
 
+class AveragedSquaredError(SquaredError):
+    """½ (1/K) Σ_k (a_k − y_k)², scikit-learn's report, beside the gradient of the sum over k, which it descends."""
+
+    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
+        return super().cost_from_a(xp, a, y) / a.shape[-2]
+
+
 class MeanSquaredError(Loss):
     """Σ_k (a_k − y_k)²: with the average over m this is the 1/m form of the notes' first slides."""
 

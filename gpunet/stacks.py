@@ -177,17 +177,17 @@ class Stack:
         """Return host numbers as an array of θ's dtype on the device."""
         return self._backend.asarray(numbers, dtype_name(self.theta))
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Array:
+    def run(self) -> Array:
         """Move all members on by an epoch and return each one's mean cost, (members,) on the device."""
-        return self.run_ahead(1, stop)[-1]
+        return self.run_ahead(1)[0]
 
     def run_ahead(self, epochs: int, stop: Callable[[], bool] = lambda: False) -> list[Array]:
         """Move all members on by up to so many epochs, which nobody looks at in between; return their mean costs.
 
         Fewer if they would take long. One that is asked to stop may leave them within an epoch, whose cost isn't known.
         """
-        parameters = math.prod(self.theta.shape)
-        epochs = at_once(self._backend, epochs, self.steps, parameters, self.batch_size)
+        networks, parameters = self.theta.shape
+        epochs = at_once(self._backend, epochs, self.steps, parameters, self.batch_size, networks)
         numbers = range(self.step + 1, self.step + 1 + epochs * self.steps)
         rates = self._rates(numbers)
         if any(self.members[0].dropout):
@@ -200,7 +200,7 @@ class Stack:
         carry, totals = self._backend.epochs(self._run, carry, parts, data, stop)
         self.theta, self.slots, _, *more = carry
         self._scale = more[0] if more else None
-        self.step += epochs * self.steps
+        self.step += min(epochs, len(totals) + 1) * self.steps
         return [total / self.n for total in totals]
 
     def _rates(self, numbers: range) -> tuple[Array, ...]:

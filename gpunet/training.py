@@ -1,8 +1,8 @@
 """Training: minibatches, epochs, stopping, history.
 
 An epoch is what a backend's ``compile`` makes of the training step (`gpunet.step`). Nothing inside reads a value back
-to the host; the host reads once an epoch, all it wants to know at once. What a run is made of, the generator of its
-shuffles included, is plain data (`TrainingState`).
+to the host; the host reads once an epoch, or once for several, all it wants to know at once. What a run is made of, the
+generator of its shuffles included, is plain data (`TrainingState`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ LearningRate = Callable[[int], float] | float
 """An epoch's: one for all of its steps, or a function of each one's number, 1 for the very first of a run."""
 
 
-def at_once(backend: Backend, epochs: int, steps: int, parameters: int, m: int) -> int:
-    """Return how many of these epochs to run without a look in between, of so many steps of m examples each."""
-    seconds = steps * backend.step_seconds(6 * parameters * m)
+def at_once(  # noqa: PLR0917  # numbers, all but one
+    backend: Backend, epochs: int, steps: int, parameters: int, m: int, networks: int = 1
+) -> int:
+    """Return how many of these epochs to run without a look in between, by how long their steps take."""
+    seconds = steps * backend.step_seconds(6 * parameters * m * networks, networks)
     return max(1, min(epochs, int(AHEAD / seconds)))
 
 
@@ -176,8 +178,8 @@ class Epochs:
     ) -> list[Array]:
         """Move the state on by up to so many epochs, which nobody looks at in between; return each one's mean cost.
 
-        It may be fewer: one at first, and none that takes long; and fewer again if it is asked to stop, which may
-        leave the state within an epoch.
+        It may be fewer: one where they take long, and of the first ones, for which memory may be short; and fewer again
+        if it is asked to stop, which may leave the state within an epoch, and its generator behind all of them.
         """
         parameters = state.theta.shape[-1]
         count = at_once(self._backend, epochs, self.steps, parameters, self.batch_size)
@@ -193,10 +195,10 @@ class Epochs:
             cost = self.run(state, learning_rate, asked)
             return [] if cut else [cost]
         carry, rates = self._begin(state, learning_rate, count)
-        parts = self._batches(self._drawn(state, count), count, rates)
+        parts = self._batches(self._drawn(state, count), rates, (count,))
         with explained(self._backend, lambda: self._too_large(carry[0])):
             carry, totals = self._backend.epochs(self._run, carry, parts, self._data, stop)
-        self._end(state, carry, len(totals))
+        self._end(state, carry, min(count, len(totals) + 1))  # one that was cut short counts
         return [total / self.n for total in totals]
 
     def _begin(
@@ -304,35 +306,45 @@ class Epochs:
         """Return an epoch's minibatches by step, in parts, each with the data that its indices are of."""
         if self._chunks is not None:
             return self._chunks.epoch(None if orders is None else orders[0], rates)
-        parts = self._batches(orders, 1, rates)
-        return [(tuple(array[0, ...] for array in part), self._data) for part in parts]
+        return [(part, self._data) for part in self._batches(orders, rates)]
 
     def _batches(
-        self, orders: list[HostArray] | None, epochs: int, rates: tuple[Array, ...]
+        self,
+        orders: list[HostArray] | None,
+        rates: tuple[Array, ...],
+        epochs: tuple[int, ...] = (),
     ) -> list[tuple[Array, ...]]:
-        """Return the epochs' full batches, (epochs, steps, ...), then their partial last ones."""
-        xp, n, full = self._backend.xp, self.n, self.n // self.batch_size
-        order = self._on_the_device(orders, epochs, rates[0])
-        rates = tuple(xp.reshape(rate, (epochs, self.steps)) for rate in rates)
-        whole = full * self.batch_size
-        batches = xp.reshape(order[:, :whole], (epochs, full, self.batch_size))
-        parts = [(batches, *[rate[:, :full] for rate in rates])]
-        if whole < n:
-            parts.append((order[:, None, whole:], *[rate[:, full:] for rate in rates]))
-        return parts
+        """Return the full batches, (steps, ...), then the partial last one; of some epochs (epochs, steps, ...)."""
+        if epochs:
+            shape = (*epochs, self.steps)
+            rates = tuple(self._backend.xp.reshape(rate, shape) for rate in rates)
+        full = self.n // self.batch_size
+        if full == self.steps:
+            return [(self._examples(orders, epochs, 0, full), *rates)]
+        return [
+            (
+                self._examples(orders, epochs, start, stop),
+                *[rate[..., start:stop] for rate in rates],
+            )
+            for start, stop in ((0, full), (full, self.steps))
+        ]
 
-    def _on_the_device(self, orders: list[HostArray] | None, epochs: int, there: Array) -> Array:
-        """Return the examples in the epochs' orders, (epochs, n) where another array is."""
-        xp = self._backend.xp
+    def _examples(
+        self, orders: list[HostArray] | None, epochs: tuple[int, ...], start: int, stop: int
+    ) -> Array:
+        """Return the examples of some steps, (..., steps, m) on the device."""
+        xp, first, last = self._backend.xp, start * self.batch_size, stop * self.batch_size
+        last = min(last, self.n)
+        shape = (*epochs, stop - start, (last - first) // (stop - start))
         if orders is None:
-            order = xp.arange(self.n, dtype=xp.int64, device=device(there))
-            order = xp.broadcast_to(order, (epochs, self.n))
-        else:  # one way for all
-            order = self._backend.asarray(array_namespace(*orders).stack(orders))
+            order = xp.arange(first, last, dtype=xp.int64, device=device(self._data[1]))
+            examples = xp.reshape(xp.broadcast_to(order, (*epochs, last - first)), shape)
+        else:  # one way to the device for all of them
+            order = array_namespace(*orders).stack(orders) if epochs else orders[0]
+            examples = self._backend.asarray(order[..., first:last].reshape(shape))
         if self._rows is None:
-            return order
-        chosen = xp.take(self._rows, xp.reshape(order, (-1,)), axis=0)
-        return xp.reshape(chosen, order.shape)
+            return examples
+        return xp.reshape(xp.take(self._rows, xp.reshape(examples, (-1,)), axis=0), shape)
 
 
 def _copied(xp: Namespace, tree: Any) -> Any:

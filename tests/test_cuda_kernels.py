@@ -188,6 +188,7 @@ PAIRS = [
     (activations.Sigmoid(), losses.CrossEntropy()),
     (activations.Sigmoid(), losses.ClippedCrossEntropy()),
     (activations.Identity(), losses.SquaredError()),
+    (activations.Identity(), losses.AveragedSquaredError()),
     (activations.Identity(), losses.MeanSquaredError()),
 ]
 

@@ -25,6 +25,7 @@ OUTPUTS = [
     ("identity", losses.SquaredError()),
     ("sigmoid", losses.SquaredError()),
     ("softmax", losses.SquaredError()),
+    ("identity", losses.AveragedSquaredError()),
     ("identity", losses.MeanSquaredError()),
     ("identity", losses.AbsoluteError()),
     ("tanh", losses.Huber(0.5)),

@@ -6,11 +6,13 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from estimator_helpers import X_IRIS, Y_IRIS
 from gpunet.backends.cupy import CuPyBackend
 
-from gpunet import GridSearchCV, MLPClassifier, optimizers, training
+from gpunet import GridSearchCV, MLPClassifier, MLPRegressor, optimizers, training
 from gpunet.backend import get_backend
 from gpunet.description import architecture_of
 from gpunet.stacks import Member, Stack
@@ -67,7 +69,7 @@ class TestOneNetwork:
         asked = iter([False] * steps)
         costs = epochs.run_ahead(state, 0.01, 4, lambda: next(asked, True))
         assert len(costs) == steps // epochs.steps
-        assert state.epoch == 1 + len(costs)
+        assert state.epoch == 1 + min(4, len(costs) + 1)  # the one that is cut short counts
         assert state.slots is not None
         assert np.isfinite(state.theta).all()
 
@@ -188,3 +190,65 @@ def test_stacks_on_every_backend(backend, own):
         assert stack.step == 8 * stack.steps
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+TABLE = np.column_stack([X_IRIS, Y_IRIS]).astype("float32")
+
+
+class TestWithoutPython:
+    """What people give is replayed where numba is installed."""
+
+    @pytest.fixture
+    def replayed(self, monkeypatch):
+        """Return the list of what is replayed."""
+        pytest.importorskip("numba", reason="numba isn't installed")
+        from gpunet.backends.numba_program import Programs
+
+        monkeypatch.setenv("GPUNET_NUMBA", "1")
+        found, function = [], Programs.replayed
+        monkeypatch.setattr(
+            Programs, "replayed", lambda *args: found.append(function(*args)) or found[-1]
+        )
+        return found
+
+    @pytest.mark.parametrize(
+        "X",
+        [
+            X_IRIS, np.asfortranarray(X_IRIS), TABLE[:, :4], pd.DataFrame(TABLE[:, :4]),
+            pl.DataFrame(TABLE[:, :4]), np.repeat(X_IRIS, 2, axis=0)[::2], X_IRIS.tolist(),
+        ],
+        ids=["rows", "columns", "a part", "pandas", "polars", "every other", "lists"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("network", [MLPClassifier, MLPRegressor])
+    def test_data_in_any_order(self, X, network, replayed):
+        y = Y_IRIS if network is MLPClassifier else TABLE[:, 4]
+        settings = {"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            curve = network(**settings).fit(X, y).loss_curve_
+            expected = network(**settings).fit(np.ascontiguousarray(X), y.copy()).loss_curve_
+        assert len(replayed) == 2
+        assert None not in replayed
+        np.testing.assert_allclose(curve, expected, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"loss": "huber"},
+            {"loss": "absolute_error"},
+            {"loss": "quantile"},
+            {"solver": "sgd"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("outputs", [1, 2])
+    def test_regressions(self, settings, outputs, replayed):
+        y = X_IRIS[:, 0] if outputs == 1 else X_IRIS[:, :outputs]
+        if settings.get("loss") == "quantile" and outputs == 2:
+            pytest.skip("quantiles are of one output")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            MLPRegressor(hidden_layer_sizes=(5,), max_iter=4, **settings).fit(X_IRIS, y)
+        assert len(replayed) == 1
+        assert None not in replayed

@@ -122,7 +122,7 @@ class CuPyBackend(Backend):
         """Return stacks that fill the device: an eighth of its memory leaves room for the data."""
         return Stacking(int(self._device.mem_info[1]) // 8)
 
-    def step_seconds(self, operations: float) -> float:
+    def step_seconds(self, operations: float, networks: int = 1) -> float:
         """Return about how long a training step takes: a small one as long as its graph takes to run."""
         return 1.5e-5 + operations / 3e13
 

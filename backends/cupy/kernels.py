@@ -58,6 +58,7 @@ OUTPUTS: dict[type[Loss], type[Activation]] = {
     losses.SoftmaxCrossEntropy: activations.Softmax,
     losses.ClippedSoftmaxCrossEntropy: activations.Softmax,
     losses.SquaredError: activations.Identity,
+    losses.AveragedSquaredError: activations.Identity,
     losses.MeanSquaredError: activations.Identity,
 }
 """Losses, each with the one output activation with which a kernel knows it."""

@@ -97,6 +97,14 @@ struct SquaredError {
     }
 };
 
+struct AveragedSquaredError {
+    template <class T> static __device__ T example(const Column<T> &column, T *shared)
+    {
+        const T cost = SquaredError::example(column, shared);
+        return column.units ? cost / column.units : T(0);
+    }
+};
+
 struct MeanSquaredError {
     template <class T> static __device__ T example(const Column<T> &column, T *)
     {

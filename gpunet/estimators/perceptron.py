@@ -63,17 +63,21 @@ class Reading(NamedTuple):
         )
 
 
+@functools.cache
+def _parameters_of(kind: Any) -> tuple[str, ...]:
+    return tuple(BaseEstimator._get_param_names.__func__(kind))
+
+
 class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # type: ignore[misc]
     """The base class of both estimators; `gpunet.estimators.parameters` lists the parameters."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = parameters.CONSTRAINTS
 
     @classmethod
-    @functools.cache
     def _get_param_names(cls) -> list[str]:
         """Return the parameters' names; scikit-learn reads the signature anew for every clone."""
-        names: list[str] = super()._get_param_names()
-        return names
+        kind: Any = cls
+        return [*_parameters_of(kind)]
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the parameters, given as the ``locals()`` of ``__init__``."""
@@ -188,7 +192,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
         weights = place.weights(sample_weight, X)
         with place.backend.active():
             y = self._encode(place, y, incremental=incremental)
-            x, y, weights = place.columns(X), place.targets(y), place.vector(weights)
+            x, y, weights = place.examples(X), place.targets(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
             with self._named_where_too_large(place, x.shape[-1]):
                 theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)

@@ -251,9 +251,19 @@ class Placement:
         if is_sparse(rows):
             self.sparse = True
             return self.backend.sparse_columns(rows, self.dtype)
-        if self.host and not self.backend.holds(self._bytes(rows)):
+        if self._stays(rows):
             return HostColumns(rows, self.backend, self.dtype)
-        return self.targets(rows)
+        return self._sent(rows)
+
+    def examples(self, rows: Any) -> Array:
+        """Return X (n, d) to train on as columns (d, n): an example's numbers side by side, to be gathered."""
+        if self.host and not is_sparse(rows) and not self._stays(rows):
+            rows = np.ascontiguousarray(rows)
+        return self.columns(rows)
+
+    def _stays(self, rows: Any) -> bool:
+        """Return whether X stays on the host, for want of room on the device."""
+        return self.host and not self.backend.holds(self._bytes(rows))
 
     def _bytes(self, rows: Any) -> int:
         """Return how large rows are on the device."""
@@ -261,7 +271,11 @@ class Placement:
         return width * math.prod(map(int, rows.shape))
 
     def targets(self, rows: Any) -> Array:
-        """Return rows (n, K) as columns (K, n) on the device."""
+        """Return targets (n, K) as columns (K, n) on the device."""
+        return self._sent(np.ascontiguousarray(rows) if self.host else rows)
+
+    def _sent(self, rows: Any) -> Array:
+        """Return rows as columns on the device."""
 
         def too_large() -> str:
             size = self._bytes(rows)

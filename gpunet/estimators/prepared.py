@@ -318,7 +318,7 @@ class Preparation:
         # by the job's own, since what was checked may be a copy whose id is another's when it is gone
         key = ("x", id(job.X), place.backend.spec, place.dtype)
         if key not in self._targets:
-            self._targets[key] = place.columns(X)
+            self._targets[key] = place.examples(X)
         return self._targets[key]
 
     def _rows(self, job: Any, n: int) -> HostArray:

@@ -16,18 +16,9 @@ from gpunet.backend import Backend
 from gpunet.estimators.parameters import CONSTRAINTS, DOCUMENTATION, quantiles_of
 from gpunet.estimators.perceptron import BasePerceptron, Reading
 from gpunet.estimators.placement import Placement, column_of
-from gpunet.losses import Loss, Quantile, SquaredError
+from gpunet.losses import AveragedSquaredError, Loss, Quantile
 from gpunet.sparse import is_sparse
-from gpunet.typing import Array, Namespace
-
-
-class _MeanOverOutputs(  # noqa: N818  # not an exception
-    SquaredError
-):
-    """scikit-learn's report of a squared error: the mean over the outputs, beside the gradient of their sum."""
-
-    def cost_from_a(self, xp: Namespace, a: Array, y: Array) -> Array:
-        return super().cost_from_a(xp, a, y) / a.shape[-2]
+from gpunet.typing import Array
 
 
 class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
@@ -202,7 +193,7 @@ class MLPRegressor(RegressorMixin, BasePerceptron):  # type: ignore[misc]
             return losses.Huber(float(self.huber_threshold)), "identity"
         if self.loss == "absolute_error":
             return losses.AbsoluteError(), "identity"
-        return _MeanOverOutputs(), "identity"
+        return AveragedSquaredError(), "identity"
 
     def _encode(self, place: Placement, y: Any, *, incremental: bool) -> Any:
         self._fitted_levels = self._levels()

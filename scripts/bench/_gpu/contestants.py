@@ -48,20 +48,23 @@ class Contestant:
 ASKED = ("W1", "W2", "1000 of W1", "W3", "4x8192")
 """What is asked of the fastest peers; compilers take long for each."""
 CONTESTANTS = {
-    REFERENCE: Contestant("ours:Gpunet", "ours:Gpunet", "searches:gpunet", share=5),
-    PRODUCTS: Contestant("ours:Products", names=(CEILINGS, "W3", "4x8192"), share=3),
-    "torch": Contestant("torch_peer:Torch", "torch_peer:Stacked", "searches:torch", share=4),
-    "JAX": Contestant("jax_peer:JAX", "jax_peer:JAX", "searches:jax", share=5),
-    "torch, graph": Contestant(
-        "torch_peer:TorchGraph", "torch_peer:TorchGraph", names=ASKED, share=6
-    ),
+    REFERENCE: Contestant("ours:Gpunet", "ours:Gpunet", "searches:gpunet", share=7),
+    PRODUCTS: Contestant("ours:Products", names=(CEILINGS, "W3", "4x8192"), share=2.5),
     "scikit-learn": Contestant("ours:ScikitLearn", names=("W1",)),
+    "torch": Contestant("torch_peer:Torch", "torch_peer:Stacked", "searches:torch", share=5),
+    "JAX": Contestant("jax_peer:JAX", "jax_peer:JAX", "searches:jax", share=7),
+    "torch, graph": Contestant(
+        "torch_peer:TorchGraph", "torch_peer:TorchGraph", names=ASKED, share=7
+    ),
     "torch.compile": Contestant("torch_peer:TorchCompile", names=("W1", "W2", "W3"), share=3),
     "gpunet, graphs": Contestant(
-        "ours:GpunetGraphs", "ours:GpunetGraphs", names=("1000 of W1", "72 of W1", "small")
+        "ours:GpunetGraphs",
+        "ours:GpunetGraphs",
+        names=("1000 of W1", "72 of W1", "small"),
+        share=0.5,
     ),
-    "gpunet, launched": Contestant("ours:GpunetLaunched", names=("W1", "W2", "W3")),
-    "gpunet, plain": Contestant("ours:GpunetPlain", names=("W1", "W3")),
+    "gpunet, launched": Contestant("ours:GpunetLaunched", names=("W1", "W2", "W3"), share=0.5),
+    "gpunet, plain": Contestant("ours:GpunetPlain", names=("W1", "W3"), share=0.5),
 }
 """In the order in which they are asked, what matters most first."""
 

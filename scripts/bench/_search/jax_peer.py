@@ -26,7 +26,7 @@ def peer(X: np.ndarray, y: np.ndarray) -> Train:
 def _train(stack: Stack, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     n_networks, epochs, n = stack.rows.shape
     n_full = n // stack.batch * stack.batch
-    theta = jax.tree.map(lambda W: jnp.stack([W] * n_networks), stack.weights)
+    theta = jax.tree.map(lambda W: jnp.repeat(W[None], n_networks, axis=0), stack.weights)
     state = theta, jax.tree.map(jnp.zeros_like, theta), jax.tree.map(jnp.zeros_like, theta)
     corrections, settings = stack.corrections.astype(np.float32), (stack.alphas, stack.rates)
     losses = []
