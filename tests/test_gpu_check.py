@@ -70,12 +70,51 @@ class TestParts:
         assert (state, words) == ("failed", "not within 1 s; last: begun")
         assert lines == ["begun"]
 
+    @pytest.mark.parametrize(
+        ("said", "quiet", "state", "words"),
+        [
+            ("a::b PASSED [ 1%]\na::c SKIPPED [ 2%]", 600, "unfinished", "1 passed, 0 failed; a::c SKIPPED [ 2%]"),
+            ("[gw0] [ 1%] PASSED a::b", 600, "unfinished", "1 passed, 0 failed; [gw0] [ 1%] PASSED a::b"),
+            ("[gw0] [ 1%] PASSED a::b\n[gw1] [ 2%] FAILED a::c\nd", 600, "failed", "1 passed, 1 failed; d"),
+            ("collecting", 600, "failed", "0 passed, 0 failed; collecting"),
+            ("a::b PASSED [ 1%]", 0, "failed", "a::b PASSED [ 1%]"),  # it hangs
+        ],
+    )  # fmt: skip
+    def test_tests_may_be_unfinished(self, said, quiet, state, words, monkeypatch):
+        monkeypatch.setattr(self.check, "QUIET", quiet)
+        monkeypatch.setattr(
+            self.check, "commands", lambda *_: ["sh", "-c", f"printf '{said}\n'; sleep 60"]
+        )
+        monkeypatch.setattr(self.check, "missing", lambda: None)
+        found, told, _ = self.check.run("suite", 1.0)
+        assert (found, told) == (state, f"not within 1 s; last: {words}")
+        monkeypatch.setattr(self.check.sys, "argv", ["gpu-check", "suite"])
+        monkeypatch.setattr(self.check, "run", lambda *_: (found, told, []))
+        assert self.check.main() == (state == "failed")
+
+    @pytest.mark.parametrize("part", ["kernels", "suite"])
+    def test_tests_are_those_that_run_on_the_device(self, part):
+        """Of some files, without a GPU to run them on."""
+        words = self.check.commands(part, 60)[1:]
+        if part == "suite":
+            words += [
+                "tests/test_together.py",
+                "tests/test_loss_scaling.py",
+                "tests/test_dlpack.py",
+            ]
+        done = run(*words, "--collect-only", "-q", "-q", "-n", "0")
+        found = [line for line in done.stdout.splitlines() if "::" in line]
+        files = {line.partition("::")[0] for line in found}
+        assert files == ({*self.check.TESTED} if part == "kernels" else {*words[-3:]})
+        assert all("cupy" in line.rpartition("::")[2] for line in found)
+        assert not any("::TestOnCuPy" in line and "cupy]" not in line for line in found)
+
     def test_what_the_parts_say_is_written(self, tmp_path):
         states = {"report": ("passed", 12.3, "compiled"), "graphs": ("skipped", 0.0, "no reason")}
         said = {"report": ["device: A Device", "compiled"], "graphs": []}
         text = self.check.write(tmp_path, states, said).read_text()
         assert [path.name for path in tmp_path.iterdir()] == ["gpu-check-a-device.md"]
-        assert "\nreport     passed        12  compiled\n" in text
+        assert "\nreport     passed           12  compiled\n" in text
         assert "\n## report\n\n```\ndevice: A Device\ncompiled\n```\n" in text
         assert "## graphs" not in text
 
