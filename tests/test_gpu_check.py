@@ -83,7 +83,7 @@ class TestParts:
     def test_tests_may_be_unfinished(self, said, quiet, state, words, monkeypatch):
         monkeypatch.setattr(self.check, "QUIET", quiet)
         monkeypatch.setattr(
-            self.check, "commands", lambda *_: ["sh", "-c", f"printf '{said}\n'; sleep 60"]
+            self.check, "commands", lambda *_: ["sh", "-c", 'printf "%s\n" "$0"; sleep 60', said]
         )
         monkeypatch.setattr(self.check, "missing", lambda: None)
         found, told, _ = self.check.run("suite", 1.0)
@@ -107,7 +107,7 @@ class TestParts:
         files = {line.partition("::")[0] for line in found}
         assert files == ({*self.check.TESTED} if part == "kernels" else {*words[-3:]})
         assert all("cupy" in line.rpartition("::")[2] for line in found)
-        assert not any("::TestOnCuPy" in line and "cupy]" not in line for line in found)
+        assert not any("test_cupy_has" in line or "::TestOnCuPy" in line for line in found)
 
     def test_what_the_parts_say_is_written(self, tmp_path):
         states = {"report": ("passed", 12.3, "compiled"), "graphs": ("skipped", 0.0, "no reason")}
@@ -162,6 +162,37 @@ def test_a_thousand_fits_are_looked_at():
     done = run(SCRIPTS / "gpu-check", "--inside", "memory", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("20 fits, half of them as graphs, have left ")
+
+
+def test_examples_on_the_host_are_compared_with_those_on_the_device():
+    done = run(SCRIPTS / "gpu-check", "--inside", "streaming", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["W2", "W3"]
+    assert all(" on the host, 4 chunks an epoch, on the device " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "again", "chunks", "agree"),
+    [(1.0, 1.0, 9, True), (1.0 + 1e-7, 1.0, 9, False), (1.0 + 1e-7, 1.0 + 1e-9, 9, True),
+     (1.1, 1.0 + 1e-9, 9, False), (1.0, 1.0, 0, False), (np.nan, 1.0, 9, False)],
+)  # fmt: skip
+def test_examples_on_the_host_that_train_otherwise_are_found(
+    host, again, chunks, agree, monkeypatch
+):
+    """Bit for bit where two fits on the device are; and those that don't come in chunks."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu import streaming
+
+    ones = np.ones(9)
+    fits = iter([(1.0, 0), (again, 0), (host * again, chunks)])
+
+    def fitted(workload, where, *, dry):
+        theta, came = next(fits)
+        return theta * ones, ones, 1.0, came
+
+    monkeypatch.setattr(streaming, "fitted", fitted)
+    assert bool(streaming.compare(["W2"], dry=False)) == agree
 
 
 def test_precisions_are_compared():
