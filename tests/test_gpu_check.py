@@ -1,9 +1,11 @@
 """The scripts that wait for a GPU: what they say without one, and whether the benchmark works at all."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpunet import MLPClassifier
 from gpunet.backend import BackendUnavailableError, get_backend
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -109,11 +112,42 @@ class TestParts:
         assert all("cupy" in line.rpartition("::")[2] for line in found)
         assert not any("test_cupy_has" in line or "::TestOnCuPy" in line for line in found)
 
+    def test_no_variable_says_how_it_is_computed(self, monkeypatch):
+        monkeypatch.setenv("GPUNET_RESIDENT", "0")
+        monkeypatch.setenv("GPUNET_GRAPHS", "0")
+        monkeypatch.setattr(self.check, "commands", lambda *_: ["env"])
+        _, _, lines = self.check.run("memory", 60)
+        assert "OMP_NUM_THREADS=1" in lines
+        assert not any(line.startswith("GPUNET_") for line in lines)
+
+    def test_it_goes_on_where_gpunet_is_installed(self, tmp_path, monkeypatch):
+        started = []
+        monkeypatch.setattr(self.check.os, "execv", lambda *words: started.append(words))
+        monkeypatch.setattr(self.check.sys, "argv", ["gpu-check", "kernels"])
+        monkeypatch.setattr(self.check, "ROOT", tmp_path)
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        monkeypatch.setattr(self.check, "find_spec", lambda name: None)
+        self.check.at_home()  # there is none to go to
+        python.touch()
+        monkeypatch.setattr(self.check, "find_spec", lambda name: name)
+        self.check.at_home()  # it is here
+        assert started == []
+        monkeypatch.setattr(self.check, "find_spec", lambda name: None)
+        self.check.at_home()
+        assert started == [(python, [str(python), "gpu-check", "kernels"])]
+
     def test_what_the_parts_say_is_written(self, tmp_path):
         states = {"report": ("passed", 12.3, "compiled"), "graphs": ("skipped", 0.0, "no reason")}
         said = {"report": ["device: A Device", "compiled"], "graphs": []}
         text = self.check.write(tmp_path, states, said).read_text()
-        assert [path.name for path in tmp_path.iterdir()] == ["gpu-check-a-device.md"]
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["gpu-check-a-device.json", "gpu-check-a-device.md"]
+        found = json.loads((tmp_path / names[0]).read_text())
+        assert found["device"] == "A Device"
+        assert found["parts"]["report"] == {
+            "state": "passed", "seconds": 12.3, "last": "compiled", "lines": said["report"],
+        }  # fmt: skip
         assert "\nreport     passed           12  compiled\n" in text
         assert "\n## report\n\n```\ndevice: A Device\ncompiled\n```\n" in text
         assert "## graphs" not in text
@@ -132,6 +166,7 @@ def test_without_a_gpu_they_say_so_and_fail(script):
     assert done.returncode == 2
     assert done.stderr.startswith("No GPU")
     assert "cupy isn't installed" in done.stderr or "driver" in done.stderr
+    assert "To install it: pip install 'cupy-cuda13x[ctk]'" in done.stderr
 
 
 def test_an_unknown_part_is_refused():
@@ -203,6 +238,32 @@ def test_precisions_are_compared():
     names = [line.partition(":")[0] for line in lines]
     assert names == ["float32", "tf32", "bfloat16", "float16"]
     assert all(" of digits, " in line and " of overlapping classes; " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["tf32", "bfloat16", "float16", "two bits"])
+def test_rounded_operands_learn_the_hard_set_as_well(name, monkeypatch):
+    """Rounded on the processor: within half a point, as an average over seeds; two bits would be too few."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.held_out import SETS, split
+    from _gpu.precision import POINTS
+    from _gpu.rounding import BITS, Rounding
+
+    monkeypatch.setitem(BITS, "two bits", 2)
+    X, held_X, y, held_y = split(SETS["overlapping classes"]())
+    means = []
+    for backend in (Rounding("float32"), Rounding(name)):
+        networks = (
+            MLPClassifier(
+                (64,), max_iter=12, learning_rate_init=0.01, random_state=seed, backend=backend
+            )
+            for seed in range(6)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there could be more epochs
+            scores = [100.0 * network.fit(X, y).score(held_X, held_y) for network in networks]
+        means.append(np.mean(scores))
+    assert (abs(means[1] - means[0]) <= POINTS) == (name != "two bits"), means
+    assert means[0] > 50.0  # of ten classes, in 12 epochs
 
 
 def test_a_precision_that_learns_less_is_found(monkeypatch):
