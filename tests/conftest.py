@@ -1,6 +1,7 @@
 """One fixture gives (backend, device), another the dtype: every test that takes them runs on all that is present.
 
-``pytest --backend cupy`` runs on that backend only. What is absent is skipped with its reason.
+``pytest --backend cupy`` runs on that backend only, ``pytest -m gpu`` all that runs on a GPU. What is absent is skipped
+with its reason.
 """
 
 import dataclasses
@@ -36,6 +37,15 @@ def pytest_generate_tests(metafunc):
         only = metafunc.config.getoption("--backend")
         specs = BACKENDS if only is None else (only,)
         metafunc.parametrize("backend", specs, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before they are selected
+def pytest_collection_modifyitems(items):
+    """Mark what runs on a GPU: tests with a parameter that names CuPy, and those that ask for the `gpu` itself."""
+    for item in items:
+        parameters = item.name.partition("[")[2]
+        if "cupy" in parameters or "gpu" in getattr(item, "fixturenames", ()):
+            item.add_marker("gpu")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -362,13 +362,19 @@ class TestPlan:
         script = tmp_path / "says.py"
         script.write_text("import json, os\nprint(json.dumps(['a', dict(os.environ)]))\n")
         monkeypatch.setattr(bench, "__file__", str(script))
-        for name in ("NVIDIA_TF32_OVERRIDE", "GPUNET_ON_CHIP", "GPUNET_PRODUCTS"):
+        for name in (
+            "NVIDIA_TF32_OVERRIDE",
+            "GPUNET_ON_CHIP",
+            "GPUNET_RESIDENT",
+            "GPUNET_PRODUCTS",
+        ):
             monkeypatch.setenv(name, "1")
         for tf32 in (False, True):
             told, _ = bench.asked_in_a_process("JAX", ["a"], dry=False, tf32=tf32, seconds=60)
             assert told["a"]["GPUNET_PRODUCTS"] == ("tf32" if tf32 else "float32")
             assert told["a"]["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
-            assert not {"NVIDIA_TF32_OVERRIDE", "GPUNET_ON_CHIP"} & {*told["a"]}
+            cleared = {"NVIDIA_TF32_OVERRIDE", "GPUNET_ON_CHIP", "GPUNET_RESIDENT"}
+            assert not cleared & {*told["a"]}
 
 
 def times(**microseconds):

@@ -1,9 +1,11 @@
 """The scripts that wait for a GPU: what they say without one, and whether the benchmark works at all."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpunet import MLPClassifier
 from gpunet.backend import BackendUnavailableError, get_backend
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -70,12 +73,82 @@ class TestParts:
         assert (state, words) == ("failed", "not within 1 s; last: begun")
         assert lines == ["begun"]
 
+    @pytest.mark.parametrize(
+        ("said", "quiet", "state", "words"),
+        [
+            ("a::b PASSED [ 1%]\na::c SKIPPED [ 2%]", 600, "unfinished", "1 passed, 0 failed; a::c SKIPPED [ 2%]"),
+            ("[gw0] [ 1%] PASSED a::b", 600, "unfinished", "1 passed, 0 failed; [gw0] [ 1%] PASSED a::b"),
+            ("[gw0] [ 1%] PASSED a::b\n[gw1] [ 2%] FAILED a::c\nd", 600, "failed", "1 passed, 1 failed; d"),
+            ("collecting", 600, "failed", "0 passed, 0 failed; collecting"),
+            ("a::b PASSED [ 1%]", 0, "failed", "a::b PASSED [ 1%]"),  # it hangs
+        ],
+    )  # fmt: skip
+    def test_tests_may_be_unfinished(self, said, quiet, state, words, monkeypatch):
+        monkeypatch.setattr(self.check, "QUIET", quiet)
+        monkeypatch.setattr(
+            self.check, "commands", lambda *_: ["sh", "-c", 'printf "%s\n" "$0"; sleep 60', said]
+        )
+        monkeypatch.setattr(self.check, "missing", lambda: None)
+        found, told, _ = self.check.run("suite", 1.0)
+        assert (found, told) == (state, f"not within 1 s; last: {words}")
+        monkeypatch.setattr(self.check.sys, "argv", ["gpu-check", "suite"])
+        monkeypatch.setattr(self.check, "run", lambda *_: (found, told, []))
+        assert self.check.main() == (state == "failed")
+
+    @pytest.mark.parametrize("part", ["kernels", "suite"])
+    def test_tests_are_those_that_run_on_the_device(self, part):
+        """Of some files, without a GPU to run them on."""
+        words = self.check.commands(part, 60)[1:]
+        if part == "suite":
+            words += [
+                "tests/test_together.py",
+                "tests/test_loss_scaling.py",
+                "tests/test_dlpack.py",
+            ]
+        done = run(*words, "--collect-only", "-q", "-q", "-n", "0")
+        found = [line for line in done.stdout.splitlines() if "::" in line]
+        files = {line.partition("::")[0] for line in found}
+        assert files == ({*self.check.TESTED} if part == "kernels" else {*words[-3:]})
+        assert all("cupy" in line.rpartition("::")[2] for line in found)
+        assert not any("test_cupy_has" in line or "::TestOnCuPy" in line for line in found)
+
+    def test_no_variable_says_how_it_is_computed(self, monkeypatch):
+        monkeypatch.setenv("GPUNET_RESIDENT", "0")
+        monkeypatch.setenv("GPUNET_GRAPHS", "0")
+        monkeypatch.setattr(self.check, "commands", lambda *_: ["env"])
+        _, _, lines = self.check.run("memory", 60)
+        assert "OMP_NUM_THREADS=1" in lines
+        assert not any(line.startswith("GPUNET_") for line in lines)
+
+    def test_it_goes_on_where_gpunet_is_installed(self, tmp_path, monkeypatch):
+        started = []
+        monkeypatch.setattr(self.check.os, "execv", lambda *words: started.append(words))
+        monkeypatch.setattr(self.check.sys, "argv", ["gpu-check", "kernels"])
+        monkeypatch.setattr(self.check, "ROOT", tmp_path)
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        monkeypatch.setattr(self.check, "find_spec", lambda name: None)
+        self.check.at_home()  # there is none to go to
+        python.touch()
+        monkeypatch.setattr(self.check, "find_spec", lambda name: name)
+        self.check.at_home()  # it is here
+        assert started == []
+        monkeypatch.setattr(self.check, "find_spec", lambda name: None)
+        self.check.at_home()
+        assert started == [(python, [str(python), "gpu-check", "kernels"])]
+
     def test_what_the_parts_say_is_written(self, tmp_path):
         states = {"report": ("passed", 12.3, "compiled"), "graphs": ("skipped", 0.0, "no reason")}
         said = {"report": ["device: A Device", "compiled"], "graphs": []}
         text = self.check.write(tmp_path, states, said).read_text()
-        assert [path.name for path in tmp_path.iterdir()] == ["gpu-check-a-device.md"]
-        assert "\nreport     passed        12  compiled\n" in text
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["gpu-check-a-device.json", "gpu-check-a-device.md"]
+        found = json.loads((tmp_path / names[0]).read_text())
+        assert found["device"] == "A Device"
+        assert found["parts"]["report"] == {
+            "state": "passed", "seconds": 12.3, "last": "compiled", "lines": said["report"],
+        }  # fmt: skip
+        assert "\nreport     passed           12  compiled\n" in text
         assert "\n## report\n\n```\ndevice: A Device\ncompiled\n```\n" in text
         assert "## graphs" not in text
 
@@ -93,6 +166,7 @@ def test_without_a_gpu_they_say_so_and_fail(script):
     assert done.returncode == 2
     assert done.stderr.startswith("No GPU")
     assert "cupy isn't installed" in done.stderr or "driver" in done.stderr
+    assert "To install it: pip install 'cupy-cuda13x[ctk]'" in done.stderr
 
 
 def test_an_unknown_part_is_refused():
@@ -125,6 +199,37 @@ def test_a_thousand_fits_are_looked_at():
     assert done.stdout.startswith("20 fits, half of them as graphs, have left ")
 
 
+def test_examples_on_the_host_are_compared_with_those_on_the_device():
+    done = run(SCRIPTS / "gpu-check", "--inside", "streaming", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["W2", "W3"]
+    assert all(" on the host, 4 chunks an epoch, on the device " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "again", "chunks", "agree"),
+    [(1.0, 1.0, 9, True), (1.0 + 1e-7, 1.0, 9, False), (1.0 + 1e-7, 1.0 + 1e-9, 9, True),
+     (1.1, 1.0 + 1e-9, 9, False), (1.0, 1.0, 0, False), (np.nan, 1.0, 9, False)],
+)  # fmt: skip
+def test_examples_on_the_host_that_train_otherwise_are_found(
+    host, again, chunks, agree, monkeypatch
+):
+    """Bit for bit where two fits on the device are; and those that don't come in chunks."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu import streaming
+
+    ones = np.ones(9)
+    fits = iter([(1.0, 0), (again, 0), (host * again, chunks)])
+
+    def fitted(workload, where, *, dry):
+        theta, came = next(fits)
+        return theta * ones, ones, 1.0, came
+
+    monkeypatch.setattr(streaming, "fitted", fitted)
+    assert bool(streaming.compare(["W2"], dry=False)) == agree
+
+
 def test_precisions_are_compared():
     """On the processor all are float32: the comparison itself works."""
     done = run(SCRIPTS / "gpu-check", "--inside", "precision", "--dry-run")
@@ -133,6 +238,32 @@ def test_precisions_are_compared():
     names = [line.partition(":")[0] for line in lines]
     assert names == ["float32", "tf32", "bfloat16", "float16"]
     assert all(" of digits, " in line and " of overlapping classes; " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["tf32", "bfloat16", "float16", "two bits"])
+def test_rounded_operands_learn_the_hard_set_as_well(name, monkeypatch):
+    """Rounded on the processor: within half a point, as an average over seeds; two bits would be too few."""
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    from _gpu.held_out import SETS, split
+    from _gpu.precision import POINTS
+    from _gpu.rounding import BITS, Rounding
+
+    monkeypatch.setitem(BITS, "two bits", 2)
+    X, held_X, y, held_y = split(SETS["overlapping classes"]())
+    means = []
+    for backend in (Rounding("float32"), Rounding(name)):
+        networks = (
+            MLPClassifier(
+                (64,), max_iter=12, learning_rate_init=0.01, random_state=seed, backend=backend
+            )
+            for seed in range(6)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there could be more epochs
+            scores = [100.0 * network.fit(X, y).score(held_X, held_y) for network in networks]
+        means.append(np.mean(scores))
+    assert (abs(means[1] - means[0]) <= POINTS) == (name != "two bits"), means
+    assert means[0] > 50.0  # of ten classes, in 12 epochs
 
 
 def test_a_precision_that_learns_less_is_found(monkeypatch):
