@@ -232,6 +232,8 @@ def evaluate(
     if rows is not None:
         y = primitives.gather(y, rows)
         weights = None if weights is None else primitives.gather(weights, rows)
+        if isinstance(x, HostColumns):  # rows are read back once, and not for each part
+            x, rows = x.chosen(rows), None
     _, h = hypothesis_within(border.backend, architecture, theta, x, examples=rows)
     values = {"score": score(xp, border.task, h, y, weights)}
     if held is not None:
