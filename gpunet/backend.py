@@ -31,8 +31,7 @@ from typing import Any, ClassVar
 
 from gpunet.primitives import Primitives
 from gpunet.sparse import SparseColumns
-from gpunet.streaming import VARIABLE as RESIDENT
-from gpunet.streaming import Feed
+from gpunet.streaming import Feed, resident
 from gpunet.typing import Array, HostArray, Namespace
 
 Step = Callable[[Primitives, Any, Any, Any], Any]
@@ -182,7 +181,7 @@ class Backend:
 
         Others stay on the host (`gpunet.streaming`): where ``GPUNET_RESIDENT`` is 0, and where a backend finds no room.
         """
-        return os.environ.get(RESIDENT) != "0"
+        return resident() is not False
 
     def feed(self, arrays: Sequence[HostArray], most: int) -> Feed:
         """Return what brings rows of host arrays to the device, ``most`` of them at once; the default waits for it."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from gpunet.backend import Backend, backend_of
+from gpunet.memory import data_too_large, explained
 from gpunet.network import Architecture
 from gpunet.streaming import HostColumns
 from gpunet.typing import Array, HostArray
@@ -53,6 +55,8 @@ class Border:
         ------
         ValueError
             If X isn't 2-D, is empty, has another number of columns, NaN, infinity or things that aren't numbers.
+        OutOfMemoryError
+            If the device's memory has no room for it.
         """
         host, inputs = self.is_host(X), self.architecture.sizes[0]
         x = self._checked(X, name, ndim=2) if host else self._move(X, name, ndim=2)
@@ -64,7 +68,9 @@ class Border:
         if host and in_parts and not self.backend.holds(x.nbytes):
             return HostColumns(x, self.backend, self.dtype)
         if host:  # each example's numbers side by side, to be gathered quickly
-            x = self.backend.asarray(x if x.flags.c_contiguous else x.copy(order="C"))
+            x = x if x.flags.c_contiguous else x.copy(order="C")
+            with self._room_for(name, x.shape, may_stay=in_parts):
+                x = self.backend.asarray(x)
         return self.backend.xp.matrix_transpose(x)
 
     def targets(self, Y: Any, m: int, name: str = "Y") -> Array:
@@ -79,7 +85,8 @@ class Border:
         loss = self.architecture.loss
         y = self._move(Y, name, ndim=None)
         if y.ndim == 1 and K > 1 and self.task == "multiclass":
-            y = self._one_hot(y, K, name)
+            with self._room_for(name, (y.shape[0], K)):
+                y = self._one_hot(y, K, name)
         elif y.ndim == 1:
             y = y[:, None]
         if y.ndim != 2 or y.shape[1] != K:
@@ -144,8 +151,11 @@ class Border:
     def _move(self, values: Any, name: str, ndim: int | None) -> Array:
         """Return finite numbers of this dtype on the device."""
         if self.is_host(values):
-            return self.backend.asarray(self._checked(values, name, ndim))
-        array = self.backend.asarray(values, self.dtype)
+            values = self._checked(values, name, ndim)
+            with self._room_for(name, values.shape):
+                return self.backend.asarray(values)
+        with self._room_for(name, values.shape):
+            array = self.backend.asarray(values, self.dtype)
         if ndim is not None and array.ndim != ndim:
             raise ValueError(f"{name} has the shape {tuple(array.shape)}, but should be {ndim}-D.")
         if array.ndim == 0:
@@ -155,6 +165,15 @@ class Border:
         if not self._all(self.backend.xp.isfinite(array)):
             raise ValueError(f"Input {name} contains NaN or infinity.")
         return array
+
+    def _room_for(
+        self, name: str, shape: Sequence[int], *, may_stay: bool = False
+    ) -> AbstractContextManager[None]:
+        """Return a context in which an error about memory says what didn't fit: `gpunet.memory.data_too_large`."""
+        return explained(
+            self.backend,
+            lambda: data_too_large(self.backend, name, shape, self.dtype, may_stay=may_stay),
+        )
 
     def _checked(self, values: Any, name: str, ndim: int | None) -> HostArray:
         """Return finite numbers of this dtype on the host."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpunet.examples import Border
 from gpunet.lbfgs import minimize
-from gpunet.memory import hypothesis_within
+from gpunet.memory import explained, hypothesis_within, step_too_large
 from gpunet.notices import warn
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.primitives import example_share, mean_cost
@@ -59,6 +59,8 @@ def fit(
     ------
     ValueError
         For settings that don't fit.
+    OutOfMemoryError
+        If the device's memory is short even for what can't be made smaller.
     """
     from gpunet.progress import progress_bar  # rich is for those who watch
 
@@ -81,39 +83,54 @@ def fit(
         raise ValueError(
             "lbfgs takes whole gradients: leave dropout and clip_norm out, or use another optimizer."
         )
-    border.exclusive(data[1])
-    rows, held = hold_out(border, data, validation, state.random)
-    m = data[0].shape[-1] if rows is None else rows.shape[-1]
-    with progress_bar(epochs, m, enabled=progress) as bar:
-        watched: dict[str, Any] = {
-            "backend": border.backend,
-            "n_epochs": epochs,
-            "evaluate": functools.partial(evaluate, border, data, rows, held),
-            "stopping": None if held is None else EarlyStopping(patience, tolerance),
-            "callbacks": [bar.epoch, *callbacks],
-        }
-        if isinstance(optimizer, LBFGS):
-            return minimize(
-                border.architecture, state, data, optimizer=optimizer, rows=rows, **watched
-            )
-        run = Epochs(
+
+    def too_large() -> str:
+        n = data[0].shape[-1]
+        whole = isinstance(optimizer, LBFGS) or batch_size is None
+        return step_too_large(
             border.architecture,
-            data,
-            backend=border.backend,
-            optimizer=optimizer,
-            batch_size=batch_size or m,
-            rows=rows,
-            shuffle=shuffle,
-            dropout=dropout,
-            clip=clip_norm,
-            whole=True,
+            border.backend,
+            n=n,
+            m=n if whole else min(n, batch_size),
+            n_slots=0 if isinstance(optimizer, LBFGS) else optimizer.n_slots,
+            width=int(border.dtype.removeprefix("float")) // 8,
+            on_host=isinstance(data[0], HostColumns),
         )
-        planned = state.step + epochs * run.steps
 
-        def learning_rate(step: int) -> float:
-            return optimizer.learning_rate * schedule.factor(step, planned)
+    with explained(border.backend, too_large):
+        border.exclusive(data[1])
+        rows, held = hold_out(border, data, validation, state.random)
+        m = data[0].shape[-1] if rows is None else rows.shape[-1]
+        with progress_bar(epochs, m, enabled=progress) as bar:
+            watched: dict[str, Any] = {
+                "backend": border.backend,
+                "n_epochs": epochs,
+                "evaluate": functools.partial(evaluate, border, data, rows, held),
+                "stopping": None if held is None else EarlyStopping(patience, tolerance),
+                "callbacks": [bar.epoch, *callbacks],
+            }
+            if isinstance(optimizer, LBFGS):
+                return minimize(
+                    border.architecture, state, data, optimizer=optimizer, rows=rows, **watched
+                )
+            run = Epochs(
+                border.architecture,
+                data,
+                backend=border.backend,
+                optimizer=optimizer,
+                batch_size=batch_size or m,
+                rows=rows,
+                shuffle=shuffle,
+                dropout=dropout,
+                clip=clip_norm,
+                whole=True,
+            )
+            planned = state.step + epochs * run.steps
 
-        return train(run, state, learning_rate=learning_rate, on_step=bar.step, **watched)
+            def learning_rate(step: int) -> float:
+                return optimizer.learning_rate * schedule.factor(step, planned)
+
+            return train(run, state, learning_rate=learning_rate, on_step=bar.step, **watched)
 
 
 def _dropout_of(dropout: Any, n_hidden: int) -> tuple[float, ...]:
@@ -215,6 +232,8 @@ def evaluate(
     if rows is not None:
         y = primitives.gather(y, rows)
         weights = None if weights is None else primitives.gather(weights, rows)
+        if isinstance(x, HostColumns):  # rows are read back once, and not for each part
+            x, rows = x.chosen(rows), None
     _, h = hypothesis_within(border.backend, architecture, theta, x, examples=rows)
     values = {"score": score(xp, border.task, h, y, weights)}
     if held is not None:

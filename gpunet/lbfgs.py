@@ -26,6 +26,9 @@ from gpunet.training import TrainingState
 from gpunet.typing import Array, HostArray
 
 _REMEDY = " L-BFGS takes all examples at once: another optimizer takes them in minibatches."
+_REMEDY_IN_PARTS = (
+    " L-BFGS has taken them in parts of so many: another optimizer takes minibatches."
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,21 @@ def cost_function(
     slots, J = (xp.zeros_like(like),), backend.asarray(0.0, name)
     width = int(name.removeprefix("float")) // 8
 
+    def too_large() -> str:
+        on_host = step.parts > 1
+        m = math.ceil(n / (PARTS * step.parts)) if on_host else n
+        words = step_too_large(
+            architecture, backend, n=n, m=m, n_slots=0, width=width, on_host=on_host
+        )
+        return words + (_REMEDY_IN_PARTS if on_host else _REMEDY)
+
+    def divided() -> str:
+        taken = "at once, which" if step.parts == 1 else f"in {step.parts:,} parts, one of which"
+        return (
+            f"L-BFGS takes all {n:,} examples {taken} didn't fit the memory of {backend.spec}: the gradient is added "
+            f"up from {PARTS * step.parts:,} parts, which gives the same and takes longer."
+        )
+
     def in_parts(theta: Array) -> Any:
         nonlocal run
         run = Backend.compile(backend, replace(step, parts=PARTS * step.parts))
@@ -127,20 +145,12 @@ def cost_function(
         if stop():
             raise StopIteration
         here = backend.asarray(theta, name)
-        with explained(
-            backend,
-            lambda: (
-                step_too_large(architecture, backend, n=n, m=n, n_slots=0, width=width) + _REMEDY
-            ),
-        ):
+        with explained(backend, too_large):
             _, slots, J = with_less(
                 backend,
                 lambda: run((here, slots, J), batches, data, lambda: False),
                 lambda: in_parts(backend.asarray(theta, name)),
-                lambda: (
-                    f"L-BFGS takes all {n:,} examples at once, which didn't fit the memory of {backend.spec}: the "
-                    f"gradient is added up from {PARTS} parts, which gives the same and takes longer."
-                ),
+                divided,
             )
         (gradient,) = slots
         told = backend.to_host(xp.concat([gradient, xp.reshape(J, (1,))])).astype("float64")

@@ -7,12 +7,14 @@ ends with an error that tells the sizes. A library's pool of memory is left alon
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from gpunet.backend import Backend
 from gpunet.network import Architecture, hypothesis
 from gpunet.notices import warn
+from gpunet.streaming import VARIABLE as RESIDENT
 from gpunet.typing import Array
 
 T = TypeVar("T")
@@ -67,6 +69,54 @@ def mebibytes(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
+def data_too_large(
+    backend: Backend, name: str, shape: Sequence[int], dtype: str, *, may_stay: bool = False
+) -> str:
+    """Return what to say of data for which there is no room.
+
+    Parameters
+    ----------
+    backend : Backend
+    name : str
+        What it is called.
+    shape : sequence of int
+    dtype : str
+    may_stay : bool
+        Whether it is an X that may stay on the host.
+    """
+    width = int(dtype.removeprefix("float")) // 8
+    ways = [f"let {name} stay on the host ({RESIDENT}=0)"] if may_stay else []
+    ways += ["give a part of the examples at a time"]
+    ways += ["use dtype='float32'"] if width > 4 else []
+    ways += [] if backend.name == "numpy" else ["where there is more memory, use backend='numpy'"]
+    advice, size = "; or ".join(ways), mebibytes(width * math.prod(shape))
+    return (
+        f"{name} of the shape {tuple(map(int, shape))} in {dtype} is {size}: there is no room for it in the memory of "
+        f"{backend.spec}. {advice[0].upper()}{advice[1:]}."
+    )
+
+
+def chunk_too_large(backend: Backend, numbers: int, *, m: int, dtype: str) -> str:
+    """Return what to say of examples on the host of which not even a chunk fits.
+
+    Parameters
+    ----------
+    backend : Backend
+    numbers : int
+        How many numbers an example has.
+    m : int
+        Examples in a step.
+    dtype : str
+    """
+    width = int(dtype.removeprefix("float")) // 8
+    size = mebibytes(width * numbers * m)
+    narrower = " or dtype='float32'" if width > 4 else ""
+    return (
+        f"X stays on the host and comes in chunks of whole minibatches, for which there is no room in the memory of "
+        f"{backend.spec}: one of {m:,} examples is {size}. Use a smaller batch_size{narrower}."
+    )
+
+
 def step_bytes(architecture: Architecture, m: int, n_slots: int, width: int) -> int:
     """Return about how many bytes a training step touches, its examples not counted.
 
@@ -85,17 +135,37 @@ def step_bytes(architecture: Architecture, m: int, n_slots: int, width: int) -> 
 
 
 def step_too_large(
-    architecture: Architecture, backend: Backend, *, n: int, m: int, n_slots: int, width: int
+    architecture: Architecture,
+    backend: Backend,
+    *,
+    n: int,
+    m: int,
+    n_slots: int,
+    width: int,
+    on_host: bool = False,
 ) -> str:
-    """Return what to say of a network of whose training steps memory is short; n examples, m a step."""
+    """Return what to say of a network of whose training steps memory is short.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    backend : Backend
+    n, m : int
+        Examples, in all and in a step.
+    n_slots, width : int
+        See `step_bytes`.
+    on_host : bool
+        Whether X stays on the host, and only parts of it are on the device.
+    """
     sizes = architecture.sizes
-    data = (sizes[0] + sizes[-1]) * n * width
+    data = ((0 if on_host else sizes[0]) + sizes[-1]) * n * width
+    what = "targets and a chunk of X" if on_host else "data"
     step = step_bytes(architecture, m, n_slots, width)
     narrower = " or dtype='float32'" if width > 4 else ""
     return (
         f"A network with the layers {list(sizes)}, {architecture.n_parameters:,} parameters, doesn't fit the memory of "
         f"{backend.spec}: in minibatches of {m:,} examples it takes about {mebibytes(step)} beside the "
-        f"{mebibytes(data)} of data. Use a smaller batch_size, smaller hidden layers{narrower}."
+        f"{mebibytes(data)} of {what}. Use a smaller batch_size, smaller hidden layers{narrower}."
     )
 
 

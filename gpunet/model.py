@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from gpunet.fitting import fit, report
 from gpunet.gradient_check import LayerCheck, check_gradient
 from gpunet.initializers import Initializer
 from gpunet.losses import Loss
-from gpunet.memory import hypothesis_within
+from gpunet.memory import explained, hypothesis_within, mebibytes, step_bytes
 from gpunet.network import (
     Architecture,
     cost,
@@ -297,6 +298,19 @@ class Network:
         weights = border.sample_weight(sample_weight, x.shape[-1])
         return host, (x, y, weights, float(l2) if l2 else None)
 
+    def _at_once(self, x: Array) -> AbstractContextManager[None]:
+        """Return a context in which an error about memory tells what all of the examples x (s_1, m) take."""
+
+        def too_large() -> str:
+            width, m = int(self.dtype.removeprefix("float")) // 8, x.shape[-1]
+            return (
+                f"{m:,} examples at once through the layers {list(self.architecture.sizes)} take about "
+                f"{mebibytes(step_bytes(self.architecture, m, 0, width))}, which doesn't fit the memory of "
+                f"{self.backend.spec}. Give fewer examples at a time."
+            )
+
+        return explained(self.backend, too_large)
+
     @_on_device
     def cost(self, X: Any, Y: Any, *, l2: float = 0.0, sample_weight: Any = None) -> Any:
         """Return J(Θ) = 1/m Σ_i cost_i + λ/(2m) Σ Θ², the bias not regularised.
@@ -317,18 +331,32 @@ class Network:
             A 0-d array on the device for data that lives there.
         """
         host, (x, y, weights, l2_) = self._enter(X, Y, l2, sample_weight, in_parts=True)
-        J = cost(
-            self.architecture, self.theta, x, y, self.backend.primitives, l2=l2_, weights=weights
-        )
+        with self._at_once(x):
+            J = cost(
+                self.architecture,
+                self.theta,
+                x,
+                y,
+                self.backend.primitives,
+                l2=l2_,
+                weights=weights,
+            )
         return float(self.backend.to_host(J)) if host else J
 
     @_on_device
     def gradient(self, X: Any, Y: Any, *, l2: float = 0.0, sample_weight: Any = None) -> list[Any]:
         """Return ∂J/∂Θ⁽ˡ⁾ = D⁽ˡ⁾ in Θ⁽ˡ⁾'s shape, by backpropagation. Parameters as for `cost`."""
         host, (x, y, weights, l2_) = self._enter(X, Y, l2, sample_weight)
-        _, gradient = cost_and_gradient(
-            self.architecture, self.theta, x, y, self.backend.primitives, l2=l2_, weights=weights
-        )
+        with self._at_once(x):
+            _, gradient = cost_and_gradient(
+                self.architecture,
+                self.theta,
+                x,
+                y,
+                self.backend.primitives,
+                l2=l2_,
+                weights=weights,
+            )
         layers = self.architecture.split(self.backend.xp, gradient)
         return [self._border.leave(D, host) for D in self._pack(layers)]
 
@@ -473,6 +501,8 @@ class Network:
         ------
         ValueError
             For data and settings that don't fit.
+        OutOfMemoryError
+            If the device's memory is short even for what can't be made smaller.
         DivergenceError
             If the cost was no longer finite. The last finite parameters are kept.
 

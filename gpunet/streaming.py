@@ -8,6 +8,7 @@ the examples' indices are those within a chunk.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import EllipsisType
 from typing import Any
@@ -17,10 +18,26 @@ from array_api_compat import device
 from gpunet.typing import Array, HostArray
 
 VARIABLE = "GPUNET_RESIDENT"
-"""0: examples on the host stay there; 1: they are all brought to the device; otherwise: they are where they fit."""
+"""0: examples on the host stay there; 1: they are all brought to the device; unset: they are where they fit."""
 
 CHUNK = 2**26
 """Bytes of a chunk, about: a millisecond of a PCI bus, in which many small steps are taken."""
+
+
+def resident() -> bool | None:
+    """Return whether examples are all to be brought to the device; None where nobody has decided.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable is anything but 0 or 1.
+    """
+    chosen = os.environ.get(VARIABLE) or None
+    if chosen not in {"0", "1", None}:
+        raise ValueError(
+            f"{VARIABLE} is 0 (X stays on the host), 1 (all of X is brought to the device) or unset, not {chosen!r}."
+        )
+    return None if chosen is None else chosen == "1"
 
 
 class HostColumns:
@@ -35,23 +52,27 @@ class HostColumns:
         Where the parts go.
     dtype : str
         What they are.
+    examples : NumPy array of int, shape (m,), optional
+        Which of the rows they are: these aren't copied, however many there are; None is all.
     """
 
     ndim = 2
 
-    def __init__(self, rows: Any, backend: Any, dtype: str) -> None:
-        self._rows, self._backend, self._dtype = rows, backend, dtype
+    def __init__(
+        self, rows: Any, backend: Any, dtype: str, examples: HostArray | None = None
+    ) -> None:
+        self._rows, self._backend, self._dtype, self._examples = rows, backend, dtype, examples
 
     @property
     def rows(self) -> Any:
         """X."""
-        return self._rows
+        return self._rows if self._examples is None else self._rows[self._examples]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(d, n)."""
         n, d = self._rows.shape
-        return d, n
+        return d, n if self._examples is None else self._examples.shape[0]
 
     @property
     def copied_rows(self) -> int:
@@ -68,15 +89,21 @@ class HostColumns:
     def gather(self, examples: Array) -> Array:
         """Return the chosen columns (..., d, m); each network of a stack may choose others."""
         chosen = self._backend.to_host(examples)
-        return self._dense(self._rows[chosen.reshape(-1)], chosen.shape)
+        rows = self._of_all(chosen.reshape(-1))
+        return self._dense(self._rows[rows], chosen.shape)
 
     def chosen(self, examples: Array) -> Any:
-        """Return the chosen columns to keep: as many as they may be, they stay on the host."""
-        return HostColumns(self._rows[self._backend.to_host(examples)], self._backend, self._dtype)
+        """Return the chosen columns to keep: as many as they may be, they stay on the host, where they are."""
+        rows = self._of_all(self._backend.to_host(examples))
+        return HostColumns(self._rows, self._backend, self._dtype, rows)
 
     def __getitem__(self, key: tuple[EllipsisType, slice]) -> Array:
         """Return a range of columns (d, m)."""
-        return self._part(self._rows[key[1]])
+        return self._part(self._rows[self._of_all(key[1])])
+
+    def _of_all(self, chosen: Any) -> Any:
+        """Return where in X what is chosen of these columns is."""
+        return chosen if self._examples is None else self._examples[chosen]
 
     def _part(self, rows: Any) -> Array:
         return self._dense(rows, rows.shape[:1])
@@ -142,11 +169,13 @@ class Chunks:
         arrays = [x.rows, to_host(xp.matrix_transpose(y))]
         arrays += [] if weights is None else [to_host(weights)]
         arrays[0] = arrays[0].astype(arrays[1].dtype, copy=False)
-        full = self._rows.shape[0] // m
-        most = max(1, CHUNK // (m * sum(array[:1].nbytes for array in arrays)))
+        full, example = self._rows.shape[0] // m, sum(array[:1].nbytes for array in arrays)
+        most = max(1, CHUNK // (m * example))
         self._together = math.ceil(full / math.ceil(full / most))  # chunks of one size
+        # where a chunk's examples are in it: they come in the order in which they are seen
         self._local = xp.arange(self._together * m, dtype=xp.int64, device=device(y))
         self._feed = backend.feed(arrays, self._together * m)
+        # the last chunk's arrays, and the data made of them: a compiled step knows it again by its identity
         self._seen: tuple[tuple[Array, ...], tuple[Any, ...]] = (), ()
 
     def epoch(

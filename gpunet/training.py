@@ -8,7 +8,7 @@ generator of its shuffles included, is plain data (`TrainingState`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from gpunet.backend import Backend, dtype_name
 from gpunet.dropout import key_of
 from gpunet.loss_scaling import Scale
 from gpunet.loss_scaling import start as first_scale
-from gpunet.memory import PARTS, explained, step_too_large, with_less
+from gpunet.memory import PARTS, chunk_too_large, explained, step_too_large, with_less
 from gpunet.network import Architecture
 from gpunet.optimizers import Optimizer, Slots
 from gpunet.sparse import SparseColumns
@@ -139,9 +139,10 @@ class Epochs:
             self._run = backend.compile(step)
         self._chunks: Chunks | None = None
         if isinstance(data[0], HostColumns) and not isinstance(data[0], SparseColumns):
-            self._chunks = Chunks(
-                self._data, backend=backend, batch_size=self.batch_size, rows=rows
-            )
+            with explained(backend, self._chunk_too_large):
+                self._chunks = Chunks(
+                    self._data, backend=backend, batch_size=self.batch_size, rows=rows
+                )
         self._step, self._fits = step, False
 
     def run(
@@ -276,11 +277,18 @@ class Epochs:
         width = int(dtype_name(theta).removeprefix("float")) // 8
         words = step_too_large(
             self._step.architecture, self._backend, n=self._data[0].shape[-1], m=self.batch_size,
-            n_slots=self._optimizer.n_slots, width=width,
+            n_slots=self._optimizer.n_slots, width=width, on_host=isinstance(self._data[0], HostColumns),
         )  # fmt: skip
         if self._drops:
             words += " Dropout draws for a whole minibatch, so that it can't be divided."
         return words
+
+    def _chunk_too_large(self) -> str:
+        """Return what to say where memory is short for examples that come from the host."""
+        x, y, *_ = self._data
+        return chunk_too_large(
+            self._backend, x.shape[0] + y.shape[0], m=self.batch_size, dtype=dtype_name(y)
+        )
 
     def _like(self, numbers: Any, theta: Array) -> Array:
         """Return numbers as an array of θ's dtype on the device."""
@@ -301,8 +309,19 @@ class Epochs:
     ) -> Iterable[tuple[tuple[Array, ...], Data]]:
         """Return an epoch's minibatches by step, in parts, each with the data that its indices are of."""
         if self._chunks is not None:
-            return self._chunks.epoch(None if orders is None else orders[0], rates)
+            return self._brought(self._chunks.epoch(None if orders is None else orders[0], rates))
         return [(part, self._data) for part in self._batches(orders, rates)]
+
+    def _brought(
+        self, chunks: Iterator[tuple[tuple[Array, ...], Data]]
+    ) -> Iterator[tuple[tuple[Array, ...], Data]]:
+        """Yield the chunks; one for which there is no room wouldn't be smaller if its minibatches were divided."""
+        while True:
+            with explained(self._backend, self._chunk_too_large):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
     def _batches(
         self,

@@ -223,6 +223,73 @@ def test_data_for_which_there_is_no_room_is_named(backend, monkeypatch):
         network.fit(X, y)
 
 
+def without_room_for(backend, shape, monkeypatch):
+    """Let no array of this shape come to the backend's device."""
+    asarray = backend.asarray
+
+    def checked(values, dtype=None):
+        if np.shape(values) == shape:
+            raise error_of(backend)
+        return asarray(values, dtype)
+
+    monkeypatch.setattr(backend, "asarray", checked)
+
+
+@pytest.mark.parametrize("asked", ["fit", "predict", "cost", "gradient"])
+def test_a_network_names_an_x_for_which_there_is_no_room(backend, asked, monkeypatch):
+    X, y = data()
+    network = Network([5, 6, 3], output="softmax", backend=backend)
+    without_room_for(backend, X.shape, monkeypatch)
+    words = (
+        "X of the shape (48, 5) in float64 is 0.0 MiB: there is no room for it in the memory of "
+    )
+    with pytest.raises(OutOfMemoryError, match=re.escape(words)) as caught:
+        getattr(network, asked)(*([X] if asked == "predict" else [X, y]))
+    # a gradient takes all of X at once, wherever it is
+    assert ("stay on the host" in str(caught.value)) == (asked != "gradient")
+
+
+@pytest.mark.parametrize("kind", ["estimator", "network"])
+def test_targets_are_not_told_to_stay_on_the_host(backend, kind, monkeypatch):
+    X, _ = data()
+    Y = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1).astype(float)
+    without_room_for(backend, Y.shape, monkeypatch)
+    if kind == "estimator":
+        asked = MLPRegressor(hidden_layer_sizes=(6,), backend=backend)
+    else:
+        asked = Network([5, 6, 2], backend=backend, task="multilabel")
+    with pytest.raises(OutOfMemoryError, match=r"(?i)^y of the shape \(48, 2\)") as caught:
+        asked.fit(X, Y)
+    assert "GPUNET_RESIDENT" not in str(caught.value)
+    assert ("backend='numpy'" in str(caught.value)) == (backend.name != "numpy")
+
+
+@pytest.mark.parametrize("asked", ["cost", "gradient", "fit"])
+def test_a_network_names_examples_that_are_too_many_at_once(backend, asked, room):
+    X, y = data()
+    network = Network([5, 6, 3], output="softmax", backend=backend)
+    room.most = 2
+    words = "48 examples at once through the layers [5, 6, 3]"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if asked == "fit":
+            words = "A network with the layers [5, 6, 3], 57 parameters, doesn't fit the memory of "
+        with pytest.raises(OutOfMemoryError, match=re.escape(words)):
+            getattr(network, asked)(X, y)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_network_for_whose_epochs_there_is_no_room_is_named(backend, optimizer, monkeypatch):
+    def short(*_, **__):
+        raise error_of(backend)
+
+    for begins in ("Epochs", "minimize"):
+        monkeypatch.setattr(f"gpunet.fitting.{begins}", short)
+    network = Network([5, 6, 3], output="softmax", backend=backend)
+    with pytest.raises(OutOfMemoryError, match=re.escape("layers [5, 6, 3], 57 parameters")):
+        network.fit(*data(), optimizer=optimizer)
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("of", ["_draw", "_end"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

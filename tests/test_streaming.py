@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from gpunet.backends.cupy.feeding import SHARE, PinnedFeed, room
 
 from gpunet import GridSearchCV, MLPClassifier, MLPRegressor, Network, activations, streaming
 from gpunet.backend import Backend, get_backend
+from gpunet.memory import OutOfMemoryError
 from gpunet.network import Architecture
 from gpunet.optimizers import Adam
 from gpunet.sparse import SparseColumns
@@ -198,6 +200,25 @@ def test_columns_are_parts_of_what_is_on_the_host(backend):
         assert str(part.dtype).endswith("float32")
         np.testing.assert_array_equal(backend.to_host(part), numbers.astype(np.float32))
     assert isinstance(parts[2], HostColumns)
+    again = parts[2].chosen(backend.asarray(np.array([1])))  # of the chosen ones
+    assert (parts[2].shape, again.shape) == ((D, 2), (D, 1))
+    for part in (again[..., :], parts[2].gather(backend.asarray(np.array([1])))):
+        np.testing.assert_array_equal(backend.to_host(part), X[[1]].T.astype(np.float32))
+    assert np.shares_memory(again._rows, X)  # however many are chosen, they aren't copied
+
+
+def test_a_score_after_each_epoch_reads_rows_back_once(on_numpy, monkeypatch):
+    """Not for each of the parts in which X comes for it."""
+    stay(monkeypatch)
+    backend, read = get_backend("numpy"), []
+    to_host = type(backend).to_host
+    monkeypatch.setattr(
+        type(backend), "to_host", lambda self, array: (read.append(array), to_host(self, array))[1]
+    )
+    monkeypatch.setattr(backend.primitives, "at_once", 7 * 4, raising=False)  # four examples
+    Network([D, 7, 3], output="softmax", seed=0).fit(X, Y, batch_size=M, epochs=3, validation=0.2)
+    rows = [array for array in read if array.dtype.kind == "i" and array.size > 1]
+    assert len(rows) == 1 + 1 + 1 + 3  # labels, held out, trained on, and each epoch's
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 7), (8 * 7 * D, 1), (8 * 3 * D, 3), (10**9, 1)])
@@ -281,6 +302,25 @@ class TestStopping:
             thetas.append(state.theta)
         np.testing.assert_allclose(*thetas, rtol=0, atol=1e-12)
 
+    @pytest.mark.parametrize("when", ["begun", "taken"])
+    def test_a_chunk_for_which_there_is_no_room_is_not_divided(self, when, chunks, monkeypatch):
+        """A whole minibatch has to come, however its gradient is added up."""
+        backend = get_backend("numpy")
+
+        def short(*_):
+            raise MemoryError
+
+        if when == "taken":
+            epochs, state = self.begun(backend)
+            monkeypatch.setattr(backend, "asarray", lambda v, *_: short() if np.ndim(v) == 2 else v)
+            monkeypatch.setattr(epochs, "_begin", lambda *_: ((state.theta,), ()))
+        monkeypatch.setattr(type(backend), "feed", short)
+        words = "no room in the memory of numpy:cpu: one of 5 examples is 0.0 MiB. Use a smaller batch_size"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            with pytest.raises(OutOfMemoryError, match=words):
+                epochs.run(state, lambda step: 0.1) if when == "taken" else self.begun(backend)
+
     def test_nothing_is_read_back_within_an_epoch(self, chunks):
         device = get_backend("array_api_strict:device1")
         with module_beside("test_host_reads").nothing_read():
@@ -355,6 +395,19 @@ class TestOnCuPy:
             log[a:b].count("graph") for a, b in zip(firsts, [*firsts[1:], None], strict=True)
         ]
         assert replays[-3:] == [2, 1, 1]
+
+    def test_the_host_waits_for_the_older_buffer_in_every_epoch(self):
+        """An odd number of chunks an epoch, too, takes the buffers in turn."""
+        backend = graphs.StandIn(graphs=False)
+        feed = PinnedFeed(backend.cupy, (X,), 20, backend)
+        written = []
+        gather = feed._gather
+        feed._gather = lambda a, order, into: (written.append(into.base), gather(a, order, into))[1]
+        for _ in range(2):
+            for _ in feed([np.arange(20), np.arange(20, 40), np.arange(40, N)]):
+                pass
+        turns = [[part is feed._pinned[0][0] for part in written], [True, False] * 3]
+        assert turns[0] == turns[1]
 
     @pytest.mark.parametrize("end", ["closed", "an error", "all are taken"])
     def test_no_copy_outlives_its_epoch(self, end, monkeypatch):
@@ -488,9 +541,61 @@ class TestRoom:
         assert SHARE == 0.7
         assert self.cupy(free=10**10).holds(size) is holds
 
+    @pytest.mark.parametrize("wish", ["2", "no", "false", " 0"])
+    def test_a_wish_that_is_not_understood_is_refused(self, wish, on_numpy, monkeypatch):
+        monkeypatch.setenv("GPUNET_RESIDENT", wish)
+        words = f"1 (all of X is brought to the device) or unset, not {wish!r}"
+        for ask in (self.cupy(free=10**10).holds, get_backend("numpy").holds):
+            with pytest.raises(ValueError, match=re.escape(words)):
+                ask(1)
+        with pytest.raises(ValueError, match=re.escape(words)):
+            MLPClassifier((7,)).fit(X, Y)
+        monkeypatch.setenv("GPUNET_RESIDENT", "")
+        assert get_backend("numpy").holds(1)
+
     def test_is_not_asked_for_where_little_is_wanted(self, monkeypatch):
         monkeypatch.delenv("GPUNET_RESIDENT", raising=False)
         assert CuPyBackend.__new__(CuPyBackend).holds(2**20)  # which has no device to ask
+
+
+def test_a_step_that_does_not_fit_counts_what_is_on_the_device(on_numpy, monkeypatch):
+    def short(self, step):
+        def epoch(*_):
+            raise MemoryError
+
+        return epoch
+
+    stay(monkeypatch)
+    monkeypatch.setattr(Backend, "compile", short)
+    monkeypatch.setattr(type(get_backend("numpy")), "compile", short)
+    for solver, words in {
+        "adam": f"in minibatches of {M} examples it takes about 0.0 MiB beside the 0.0 MiB of targets and a chunk of X",
+        "lbfgs": "L-BFGS has taken them in parts of so many",
+    }.items():
+        with (
+            pytest.warns(RuntimeWarning, match="added up from (4|8) parts"),
+            pytest.raises(OutOfMemoryError, match=words),
+        ):
+            MLPClassifier((7,), batch_size=M, solver=solver).fit(X, Y)
+
+
+def test_lbfgs_says_in_how_many_parts_it_went(on_numpy, monkeypatch):
+    stay(monkeypatch)
+    monkeypatch.setattr(streaming, "CHUNK", 8 * 11 * D)  # five parts
+    compiled = Backend.compile
+
+    def short(self, step):
+        def epoch(*arguments):
+            if step.parts == 5:
+                raise MemoryError
+            return compiled(self, step)(*arguments)
+
+        return epoch
+
+    monkeypatch.setattr(Backend, "compile", short)
+    words = "all 53 examples in 5 parts, one of which didn't fit .* added up from 20 parts"
+    with pytest.warns(RuntimeWarning, match=words):
+        MLPClassifier((7,), solver="lbfgs", max_iter=2).fit(X, Y)
 
 
 def test_data_for_which_there_is_no_room_is_told_what_to_do(on_numpy, monkeypatch):
@@ -498,7 +603,7 @@ def test_data_for_which_there_is_no_room_is_told_what_to_do(on_numpy, monkeypatc
         raise MemoryError
 
     monkeypatch.setattr(get_backend("numpy"), "asarray", asarray)
-    words = "Let X stay on the host (GPUNET_RESIDENT=0)"
+    words = "(53, 6) in float64 is 0.0 MiB: there is no room for it in the memory of numpy:cpu. Let X stay"
     with pytest.raises(MemoryError, match=re.escape(words)):
         MLPClassifier((7,)).fit(X, Y)
 

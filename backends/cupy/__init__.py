@@ -11,7 +11,6 @@ import ctypes
 import importlib
 import importlib.metadata
 import math
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -27,8 +26,7 @@ from gpunet.backend import (
     Step,
     get_backend,
 )
-from gpunet.streaming import CHUNK, Feed
-from gpunet.streaming import VARIABLE as RESIDENT
+from gpunet.streaming import CHUNK, Feed, resident
 from gpunet.typing import HostArray
 
 from .feeding import LARGE, SHARE, PinnedFeed, brought, room
@@ -42,7 +40,10 @@ class CuPyBackend(Backend):
 
     name = "cupy"
     library = "cupy"
-    install = "pip install 'cupy-cuda13x[ctk]' nvmath-python (or 'cupy-cuda12x[ctk]' for a CUDA 12 driver)"
+    install = (
+        "pip install -e '.[cuda13]' in gpunet's folder (or '.[cuda12]' for a CUDA 12 driver): the extras name CuPy and "
+        "NVIDIA's bindings in versions that fit each other"
+    )
     types = ("cupy",)
     automatic = True
 
@@ -110,7 +111,7 @@ class CuPyBackend(Backend):
 
     def holds(self, size: int) -> bool:
         """Return whether there is room for examples of so many bytes, unless ``GPUNET_RESIDENT`` says so."""
-        if os.environ.get(RESIDENT) in {"0", "1"}:
+        if resident() is not None:
             return super().holds(size)
         # to ask takes longer than a small prediction, and a chunk needs as much twice
         return size <= CHUNK or size <= SHARE * room(self._cupy, self._device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,6 +74,7 @@ class PinnedFeed(Feed):
         shapes = [((most, *array.shape[1:]), array.dtype) for array in arrays]
         self._pinned = [[_pinned(cupy, shape, dtype) for shape, dtype in shapes] for _ in range(2)]
         self._sent: list[Any] = [None, None]  # when a pinned buffer may be written again
+        self._turns = itertools.cycle((0, 1))  # which goes on from epoch to epoch
         self._arriving = [cupy.empty(shape, dtype=dtype) for shape, dtype in shapes]
         self._chunk = tuple(cupy.empty(shape, dtype=dtype) for shape, dtype in shapes)
         self._copies = cupy.cuda.Stream(non_blocking=True)
@@ -84,8 +86,8 @@ class PinnedFeed(Feed):
         here = self._cupy.cuda.get_current_stream()
         taken = here.record()  # what was computed before in the device's buffer
         try:
-            for number, order in enumerate(orders):
-                which, rows = number % 2, slice(order.shape[0])
+            for order, which in zip(orders, self._turns, strict=False):
+                rows = slice(order.shape[0])
                 if self._sent[which] is not None:
                     self._sent[which].synchronize()
                 self._copies.wait_event(taken)

@@ -34,7 +34,7 @@ from gpunet.memory import explained, predicted, step_too_large
 from gpunet.network import Architecture
 from gpunet.primitives import Primitives
 from gpunet.step import Data
-from gpunet.streaming import copied_rows
+from gpunet.streaming import HostColumns, copied_rows
 from gpunet.typing import Array, HostArray, Namespace
 
 Read = Callable[[Namespace, Array, Array], Array]
@@ -146,7 +146,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             X, y, sample_weight, first=first, incremental=incremental, own_validation=own
         )
         given = (X, y, sample_weight)
-        with place.backend.active(), self._named_where_too_large(place, data[0].shape[-1]):
+        with place.backend.active(), self._named_where_too_large(place, data[0]):
             validation = None
             if own:
                 validation = Validation.of(self, place, X_val, y_val, self.n_outputs_)
@@ -194,12 +194,13 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
             y = self._encode(place, y, incremental=incremental)
             x, y, weights = place.examples(X), place.targets(y), place.vector(weights)
             weights = self._weigh(place, y, weights, incremental=incremental)
-            with self._named_where_too_large(place, x.shape[-1]):
+            with self._named_where_too_large(place, x):
                 theta = self._begin(place, [X.shape[1], *hidden, y.shape[0]], first=first)
         return place, (x, y, weights, self._l2()), theta
 
-    def _named_where_too_large(self, place: Placement, n: int) -> AbstractContextManager[None]:
-        """Return a context in which an error about memory tells the sizes of the network, trained on n examples."""
+    def _named_where_too_large(self, place: Placement, x: Any) -> AbstractContextManager[None]:
+        """Return a context in which an error about memory tells the sizes of the network, trained on x (d, n)."""
+        n = x.shape[-1]
 
         def words() -> str:
             whole = self.solver == "lbfgs"
@@ -211,6 +212,7 @@ class BasePerceptron(CallbackSupportMixin, HiddenFeatures, BaseEstimator):  # ty
                 m=m,
                 n_slots=0 if whole else parameters.optimizer_of(self).n_slots,
                 width=int(place.dtype.removeprefix("float")) // 8,
+                on_host=isinstance(x, HostColumns),
             )
 
         return explained(place.backend, words)

@@ -19,9 +19,8 @@ from sklearn.utils.validation import (
 )
 
 from gpunet.backend import Backend, backend_of, dtype_name, get_backend
-from gpunet.memory import explained, mebibytes
+from gpunet.memory import data_too_large, explained
 from gpunet.sparse import is_sparse
-from gpunet.streaming import VARIABLE as RESIDENT
 from gpunet.streaming import HostColumns
 from gpunet.typing import Array, HostArray
 
@@ -253,7 +252,7 @@ class Placement:
             return self.backend.sparse_columns(rows, self.dtype)
         if self._stays(rows):
             return HostColumns(rows, self.backend, self.dtype)
-        return self._sent(rows)
+        return self._sent(rows, "X")
 
     def examples(self, rows: Any) -> Array:
         """Return X (n, d) to train on as columns (d, n): an example's numbers side by side, to be gathered."""
@@ -272,25 +271,24 @@ class Placement:
 
     def targets(self, rows: Any) -> Array:
         """Return targets (n, K) as columns (K, n) on the device."""
-        return self._sent(np.ascontiguousarray(rows) if self.host else rows)
+        return self._sent(np.ascontiguousarray(rows) if self.host else rows, "y")
 
-    def _sent(self, rows: Any) -> Array:
+    def _sent(self, rows: Any, name: str) -> Array:
         """Return rows as columns on the device."""
+        return self.backend.xp.matrix_transpose(self._there(rows, name))
 
-        def too_large() -> str:
-            size = self._bytes(rows)
-            return (
-                f"Data of the shape {tuple(rows.shape)} in {self.dtype} is {mebibytes(size)}: there is no room for "
-                f"it in the memory of {self.backend.spec}. Let X stay on the host ({RESIDENT}=0), give a part of it "
-                "at a time (`partial_fit`), use dtype='float32' or, where there is more memory, backend='numpy'."
-            )
-
-        with explained(self.backend, too_large):
-            return self.backend.xp.matrix_transpose(self.backend.asarray(rows, self.dtype))
+    def _there(self, values: Any, name: str) -> Array:
+        """Return an array on the device, or say what doesn't fit its memory."""
+        may_stay = self.host and name == "X"
+        with explained(
+            self.backend,
+            lambda: data_too_large(self.backend, name, values.shape, self.dtype, may_stay=may_stay),
+        ):
+            return self.backend.asarray(values, self.dtype)
 
     def vector(self, values: Any) -> Array | None:
-        """Return a vector on the device."""
-        return None if values is None else self.backend.asarray(values, self.dtype)
+        """Return sample weights on the device."""
+        return None if values is None else self._there(values, "sample_weight")
 
     def parameters(self, drawn: HostArray) -> Any:
         """Return parameters drawn on the host as fitted attributes hold them."""
