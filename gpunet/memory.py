@@ -88,7 +88,8 @@ def data_too_large(
     ways = [f"let {name} stay on the host ({RESIDENT}=0)"] if may_stay else []
     ways += ["give a part of the examples at a time"]
     ways += ["use dtype='float32'"] if width > 4 else []
-    ways += [] if backend.name == "numpy" else ["where there is more memory, use backend='numpy'"]
+    there = backend.memory == (1, 0)  # on the host
+    ways += [] if there else ["where the host has more memory, use backend='numpy'"]
     advice, size = "; or ".join(ways), mebibytes(width * math.prod(shape))
     return (
         f"{name} of the shape {tuple(map(int, shape))} in {dtype} is {size}: there is no room for it in the memory of "
