@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -18,6 +18,8 @@ import numpy as np
 
 from gpunet.backend import Backend, BackendUnavailableError, Epoch, Stacking, Step
 from gpunet.sparse import SparseColumns
+from gpunet.streaming import Feed, put_rows
+from gpunet.typing import HostArray
 
 from . import blas_threads
 from .numpy_primitives import NumPyPrimitives, Workspace
@@ -66,6 +68,10 @@ class NumPyBackend(Backend):
         """Return columns that stay sparse in every product."""
         return NumPySparseColumns(rows, self, dtype)
 
+    def feed(self, arrays: Sequence[HostArray], most: int) -> Feed:
+        """Return what gathers rows into the same arrays each time: a recorded step knows them again."""
+        return _InPlaceFeed(arrays, most, self)
+
     def compile(self, step: Step) -> Epoch:
         """Return an epoch that is replayed without Python, or a loop whose steps share memory.
 
@@ -103,6 +109,19 @@ class NumPyBackend(Backend):
     def of(cls, array: Any) -> Backend | None:
         """Return None: NumPy arrays are host data, and the user's choice decides for them."""
         return None
+
+
+class _InPlaceFeed(Feed):
+    """Gathers the rows of every chunk into the same arrays, which have ``most`` rows."""
+
+    def __init__(self, arrays: Sequence[HostArray], most: int, backend: Backend) -> None:
+        super().__init__(arrays, backend)
+        self._chunk = tuple(np.empty((most, *array.shape[1:]), array.dtype) for array in arrays)
+
+    def _brought(self, order: HostArray) -> tuple[HostArray, ...]:
+        for array, chunk in zip(self._arrays, self._chunk, strict=True):
+            put_rows(array, order, chunk[: order.shape[0]])
+        return self._chunk
 
 
 class _Compiled:

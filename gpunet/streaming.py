@@ -140,7 +140,20 @@ class Feed:
         anything in them.
         """
         for order in orders:
-            yield tuple(self._backend.asarray(array[order]) for array in self._arrays)
+            yield self._brought(order)
+
+    def _brought(self, order: HostArray) -> tuple[Array, ...]:
+        """Return a chunk."""
+        return tuple(self._backend.asarray(array[order]) for array in self._arrays)
+
+
+def put_rows(array: HostArray, order: HostArray, into: HostArray) -> None:
+    """Put the rows of an array that an order names into another one."""
+    if array.flags.c_contiguous:
+        # clipping indices, of which none needs it, spares a copy of the result
+        array.take(order, axis=0, out=into, mode="clip")
+    else:  # of which `take` would copy all, every time
+        into[...] = array[order]
 
 
 class Chunks:

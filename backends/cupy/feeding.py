@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.streaming import CHUNK, Feed
+from gpunet.streaming import CHUNK, Feed, put_rows
 from gpunet.typing import Array, HostArray
 
 SHARE = 0.7
@@ -111,11 +111,7 @@ class PinnedFeed(Feed):
         cuts = [order.shape[0] * k // shares for k in range(shares + 1)]
 
         def gather(start: int, stop: int) -> None:  # NumPy lets go of Python's lock
-            if array.flags.c_contiguous:
-                # clipping indices, of which none needs it, spares a copy of the result
-                np.take(array, order[start:stop], axis=0, out=into[start:stop], mode="clip")
-            else:  # of which `take` would copy all, every time
-                into[start:stop] = array[order[start:stop]]
+            put_rows(array, order[start:stop], into[start:stop])
 
         if shares == 1:
             gather(*cuts)
