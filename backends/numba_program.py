@@ -80,7 +80,7 @@ class Programs:
         ----------
         carry : tuple
         parts : sequence of tuple of array
-            See `gpunet.backend.Backend.epochs`.
+            See `gpunet.backend.Backend.epochs`; in C order.
         data : tuple
         """
         flat = [tuple(map(_steps_together, part)) for part in parts]
@@ -109,8 +109,7 @@ class Programs:
 
 def _steps_together(array: HostArray) -> HostArray:
     """Return the batches of some epochs (epochs, steps, ...) one after the other."""
-    steps = array.shape[0] * array.shape[1]
-    return np.ascontiguousarray(array.reshape(steps, *array.shape[2:]))
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
 class Program:

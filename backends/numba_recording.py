@@ -122,7 +122,8 @@ def recorded(step: Any, carry: Any, batches: Any, data: Any) -> Recording:
 def _told(part: Any) -> Any:
     """Return what a part of a step's data is known by: which array it is, or what is in it.
 
-    A recording holds its arrays, so that as long as there is one, nothing else has their `id`.
+    The program that a recording was made for holds both it and the data, so that as long as there is the one, nothing
+    else has the `id` of the other.
     """
     if isinstance(part, dict):
         return tuple((name, _told(value)) for name, value in part.items())

@@ -84,9 +84,8 @@ class NumPyBackend(Backend):
     ) -> tuple[Any, list[Any]]:
         """Run some epochs; recorded ones without Python in between."""
         replayed = None
-        if isinstance(
-            epoch, _Compiled
-        ):  # one epoch's batches in the order of several's, for the same program
+        if isinstance(epoch, _Compiled):
+            # one epoch's batches in the order of several's, for the same program
             parts = [tuple(map(np.ascontiguousarray, part)) for part in parts]
             if parts[0][0].shape[0] > 1:
                 replayed = epoch.replayed(carry, parts, data, stop)

@@ -1,5 +1,7 @@
 """A training step's program, replayed without Python, against the reference on the same numbers."""
 
+import gc
+
 import array_api_compat.numpy as xp
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ pytest.importorskip("numba", reason="numba isn't installed")
 
 from gpunet.backends.numba_program import Program, Programs
 from gpunet.backends.numba_recorder import Recorder
+from gpunet.backends.numba_recording import _RECORDED
 from program_helpers import epoch_of, step_of
 
 HIDDEN = ["relu", "tanh", "sigmoid", "identity", "leaky_relu", "elu", "gelu", "silu"]
@@ -346,3 +349,28 @@ def test_epochs_that_threads_share_are_looked_at(monkeypatch):
     before = carry[0].copy()
     assert programs.replayed(carry, parts, data) is None
     np.testing.assert_array_equal(carry[0], before)
+
+
+def test_the_same_step_and_data_are_recorded_once(dtype):
+    """As for the folds of a search: copies have memory of their own, and nothing is kept for longer than a program."""
+    step = step_of()
+    first_carry, batches, data = epoch_of(
+        step, "stacked", dtype, l2=np.asarray([0.0, 0.1, 0.5], dtype)
+    )()
+    others = [(*data[:3], l2) for l2 in (data[3].copy(), data[3] + np.asarray(1.0, dtype))]
+    first = Programs(step).find(first_carry, batches, data)
+    copied, other = (Programs(step).find(first_carry, batches, each) for each in others)
+    assert copied.recording._constants is first.recording._constants
+    assert copied.recording._arena != first.recording._arena
+    assert other.recording._constants is not first.recording._constants
+    found = []
+    for program in (first, copied, other):
+        carry = epoch_of(step, "stacked", dtype)()[0]
+        found.append(program.run(carry, batches, lambda: False)[0])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    gc.collect()  # what other tests have left
+    known = len(_RECORDED)
+    del first, copied, other, program
+    gc.collect()
+    assert len(_RECORDED) == known - 2

@@ -61,9 +61,8 @@ class TestOneNetwork:
     @pytest.mark.parametrize("steps", [0, 4, 5, 13])
     def test_asked_to_stop(self, steps, monkeypatch):
         """Only whole epochs' costs are known, and nothing is trained after it."""
-        monkeypatch.setenv(
-            "GPUNET_NUMBA", "0"
-        )  # a program looks before it begins, and not at every step
+        # a program looks before it begins, and not at every step
+        monkeypatch.setenv("GPUNET_NUMBA", "0")
         epochs, state = epochs_on(get_backend("numpy"))
         epochs.run(state, 0.01)
         asked = iter([False] * steps)

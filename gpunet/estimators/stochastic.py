@@ -90,7 +90,7 @@ class Rules:
 
     @property
     def ahead(self) -> int:
-        """How many epochs are sure to come, all at the learning rate of the next one, whatever their losses will be.
+        """How many epochs are sure to come, by the next one's learning rate or schedule, whatever their losses.
 
         Nobody has to look at the network in between.
         """
