@@ -1,6 +1,7 @@
 """EnsembleClassifier and EnsembleRegressor against single fits, plain means, and scikit-learn's bagging."""
 
 import copy
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -667,4 +668,5 @@ print(sum(check["status"] == "passed" for check in checks))
     )
     failed, passed = done.stdout.strip().split("\n")
     assert failed == "[]"
-    assert int(passed) >= 5
+    with_torch = importlib.util.find_spec("torch") is not None  # one of them is for its arrays
+    assert int(passed) >= 4 + with_torch

@@ -1,6 +1,7 @@
 """MLPClassifier and MLPRegressor against the installed scikit-learn's: the same model, attribute for attribute."""
 
 import copy
+import importlib.util
 import os
 import pickle
 import signal
@@ -236,7 +237,8 @@ print(sum(check["status"] == "passed" for check in checks))
     )
     failed, passed = done.stdout.strip().split("\n")
     assert failed == "[]"
-    assert int(passed) >= 5
+    with_torch = importlib.util.find_spec("torch") is not None  # one of them is for its arrays
+    assert int(passed) >= 4 + with_torch
 
 
 class TestCorners:
